@@ -1,0 +1,83 @@
+"""Image sets: what every data set gives, and how one is opened by name.
+
+Adding a data set takes one file with a function ``open(split, **settings) -> ImageSet`` and one line in
+``DATASETS``.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+
+from tedloc.errors import UserError, choose
+
+SPLITS = ("train", "val", "test")
+
+# name -> module with ``open(split, **settings)``
+DATASETS = {
+    "aviary": "tedloc.data.aviary",
+    "tiny-imagenet": "tedloc.data.tiny_imagenet",
+    "cub": "tedloc.data.cub",
+    "ilsvrc": "tedloc.data.ilsvrc",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet(ABC):
+    """One split of a data set, in a fixed order.
+
+    ids:         N image ids (for file data sets: the path below the image folder, ``a/b.jpg``)
+    labels:      (N,) int64 class indices in [0, K)
+    boxes:       N int arrays (B, 4), each row x0, y0, x1, y1 in pixels of the original image, inclusive;
+                 empty where a split has no boxes (training splits are never localised by them)
+    sizes:       (N, 2) int64 width, height of the original image in pixels
+    class_names: K names as they enter a prompt ("crimson-crowned grey finch")
+    """
+
+    name: str
+    split: str
+    ids: list[str]
+    labels: np.ndarray
+    boxes: list[np.ndarray]
+    sizes: np.ndarray
+    class_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB. Raises ``UserError`` naming the file when it cannot be read."""
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """(H, W) bool mask of the object, or None where the data set has none."""
+        return None
+
+    def fingerprint(self) -> str:
+        """sha256 over ids, labels, boxes and class names: two sets with the same print hold the same task."""
+        digest = hashlib.sha256(repr((self.name, self.split, self.class_names)).encode())
+        digest.update("\n".join(self.ids).encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        for box in self.boxes:
+            digest.update(np.ascontiguousarray(box, dtype=np.int64).tobytes())
+        return digest.hexdigest()
+
+
+def open_split(name: str, split: str, **settings) -> ImageSet:
+    """Open one split of a data set.
+
+    Raises ``UserError`` for an unknown name or split, missing or damaged files, or a class without images.
+    """
+    choose("data set", name, DATASETS)
+    choose("split", split, SPLITS)
+    images = import_module(DATASETS[name]).open(split, **settings)
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    if len(images) == 0 or counts.min() == 0:
+        empty = [images.class_names[k] for k in np.flatnonzero(counts == 0)[:3]]
+        raise UserError(
+            f"data set {name!r}, split {split!r}: no image of class {', '.join(map(repr, empty))}; "
+            "complete the data or leave the class out of its class list"
+        )
+    return images
