@@ -1,0 +1,42 @@
+"""Localization by patch-anchor dot products <z_p, t_y> in CLIP itself (appendix B.1): vanilla, SCLIP, NACLIP.
+
+Training-free. Class scores come from the untouched CLS embedding, and, on routes of their own, from the CLS
+embedding that the altered last block gives (which is what the paper's Table 4 seems to use).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from tedloc.clip import load_clip
+from tedloc.features import open_data
+from tedloc.methods import Method, Prediction, Route
+from tedloc.patch_anchors import dense_embeddings, patch_anchor_maps
+from tedloc.pseudo_labels import batches
+from tedloc.text import class_embeddings
+
+
+class PatchAnchor(Method):
+    """Routes: ``true``, ``pred`` (untouched CLS) and ``true, altered CLS``."""
+
+    title = "<patch, anchor>"
+    uses = ("data", "pseudo_labels")
+
+    def predict(self, split: str) -> Iterator[Prediction]:
+        p = self.profile
+        clip = load_clip(p.pseudo_labels.clip, self.device)
+        images = open_data(p.data, split)
+        text = class_embeddings(clip, images.class_names)
+        labels = torch.from_numpy(images.labels)
+        for index, batch in batches(images, f"{self.variant} {images.name}/{split}"):
+            x = clip.preprocess(batch).to(self.device)
+            patches, altered, untouched = dense_embeddings(clip, x, self.variant)
+            scores, altered_scores = untouched @ text.T, altered @ text.T
+            true = patch_anchor_maps(patches, text, labels[index].to(self.device))
+            predicted = patch_anchor_maps(patches, text, scores.argmax(1))
+            yield Prediction(index, {"true": Route(true, scores), "pred": Route(predicted, scores),
+                                     "true, altered CLS": Route(true, altered_scores)})
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"visual tower": load_clip(self.profile.pseudo_labels.clip).model.visual}

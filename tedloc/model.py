@@ -1,0 +1,97 @@
+"""The trained part of TeD-Loc (section 3): decoder D, patch classifier g, pooling (Eq. 3) and class scores.
+
+The frozen encoder comes before it (:mod:`tedloc.encoders`), the anchors are made once (:mod:`tedloc.anchors`).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tedloc.errors import UserError
+
+UPSAMPLINGS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Shape of D. The paper only says that it brings the patches to a "high spatial resolution"."""
+
+    width: int = 64  # our choice; the paper gives no width (FACTS: 265 M of its parameters are unexplained)
+    upsampling: int = 2  # our choice; the authors' earlier decoders upsample 16 times in four blocks
+    convs: int = 1  # 3x3 convolutions in a block; our choice, the authors' earlier decoders have two
+
+
+class Output(NamedTuple):
+    """What the model says of a batch. H, W: the decoder's grid."""
+
+    z: Tensor  # (B, d, H, W) patch embeddings z_p
+    g: Tensor  # (B, H, W) logits of g(z_p); the map M is their sigmoid
+    h: Tensor  # (B, d) image embedding, Eq. 3
+    scores: Tensor  # (B, K) <h, t_k>
+
+
+class Decoder(nn.Sequential):
+    """D: (B, C, h, w) patch embeddings of the encoder -> (B, d, s*h, s*w) patch embeddings z_p.
+
+    A 3x3 convolution to ``width``, then log2(upsampling) blocks of nearest-neighbour doubling and 3x3
+    convolutions, each followed by batch norm and ReLU; a 1x1 convolution to d. No skip connections.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, settings: DecoderSettings):
+        if settings.upsampling not in UPSAMPLINGS:
+            raise UserError(f"decoder.upsampling is {settings.upsampling}; use one of {UPSAMPLINGS}")
+        width = settings.width
+
+        def conv(channels: int) -> list[nn.Module]:
+            return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+
+        layers = conv(dim_in)
+        for _ in range(settings.upsampling.bit_length() - 1):
+            layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
+            for _ in range(settings.convs):
+                layers += conv(width)
+        super().__init__(*layers, nn.Conv2d(width, dim_out, 1))
+
+
+def pool(z: Tensor, weights: Tensor, eps: float = 1e-6) -> Tensor:
+    """Eq. 3: h = sum_p a_p z_p with a_p = g(z_p) / sum_j g(z_j).
+
+    z: (B, d, H, W); weights: (B, H, W) non-negative, g as probabilities. Returns (B, d). Where all weights
+    vanish the sum is held at ``eps``, so that h tends to zero and its gradient stays finite.
+    """
+    total = weights.flatten(1).sum(1).clamp_min(eps)
+    return torch.einsum("bdhw,bhw->bd", z, weights) / total[:, None]
+
+
+class TeDLoc(nn.Module):
+    """Decoder, patch classifier and frozen anchors.
+
+    dim_in:  channels C of the encoder's patch grid
+    anchors: (K, d) class anchors t_k; kept as a buffer, never trained
+    """
+
+    anchors: Tensor
+
+    def __init__(self, dim_in: int, anchors: Tensor, decoder: DecoderSettings = DecoderSettings()):
+        super().__init__()
+        self.register_buffer("anchors", anchors.detach().clone().float())
+        self.decoder = Decoder(dim_in, anchors.shape[1], decoder)
+        self.g = nn.Conv2d(anchors.shape[1], 1, 1)  # linear on each z_p
+
+    def forward(self, tokens: Tensor) -> Output:
+        """tokens: (B, C, h, w) from the frozen encoder."""
+        z = self.decoder(tokens)
+        g = self.g(z).squeeze(1)
+        h = pool(z, g.sigmoid())
+        return Output(z, g, h, F.linear(h, self.anchors))
+
+
+def anchor_maps(z: Tensor, anchors: Tensor, classes: Tensor) -> Tensor:
+    """Patch-anchor localization (appendix B.1): <z_p, t_y> at every patch.
+
+    z: (B, d, H, W); anchors: (K, d); classes: (B,) true or predicted classes. Returns (B, H, W).
+    """
+    return torch.einsum("bdhw,bd->bhw", z, anchors[classes])

@@ -1,0 +1,105 @@
+"""The experiments by name. Each opens with what it is, its command, its cost and what to expect."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tedloc.clip_es import ClipESSettings
+from tedloc.errors import choose
+from tedloc.model import DecoderSettings
+from tedloc.settings import (
+    AnchorSettings,
+    DataSettings,
+    EncoderSettings,
+    EvaluationSettings,
+    OptimiserSettings,
+    Profile,
+    PseudoLabelSettings,
+)
+
+
+def aviary() -> Profile:
+    """Synthetic birds, default towers: 20 species, 2,000 training and 600 test images of 80x80 pixels.
+
+    papermill notebooks/main_results.ipynb out.ipynb -p profile aviary
+    """
+    return Profile(
+        name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2),
+        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(affinity_blocks=3)),
+    )
+
+
+def smoke() -> Profile:
+    """The aviary in seconds: proves that everything runs; its numbers mean nothing.
+
+    papermill notebooks/main_results.ipynb out.ipynb
+    """
+    return replace(
+        aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4, classes=8),
+        optimiser=OptimiserSettings(epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
+    )
+
+
+def tiny_imagenet() -> Profile:
+    """Real photos: Tiny-ImageNet, 64x64 pixels with boxes; frozen EfficientNet-Lite0, MiniLM anchors.
+
+    TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile tiny-imagenet
+    """
+    return Profile(
+        name="tiny-imagenet", paper_dataset="ILSVRC", seeds=(0, 1, 2),
+        data=DataSettings(name="tiny-imagenet"),
+        encoder=EncoderSettings(name="efficientnet-lite0", image_size=320, mirror=False),
+        anchors=AnchorSettings(text="minilm"),
+        pseudo_labels=PseudoLabelSettings(teacher="head-cam"),
+        decoder=DecoderSettings(width=32),
+        optimiser=OptimiserSettings(epochs=5),
+    )
+
+
+def cub() -> Profile:
+    """CUB-200-2011 at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
+
+    TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile cub
+    """
+    return Profile(
+        name="cub", paper_dataset="CUB", seeds=(0,),
+        data=DataSettings(name="cub"),
+        encoder=EncoderSettings(name="timm/eva_large_patch14_196.in22k_ft_in22k_in1k", image_size=224),
+        anchors=AnchorSettings(text="ViT-B-16/openai"),
+        pseudo_labels=PseudoLabelSettings(clip="ViT-B-16/openai"),
+        decoder=DecoderSettings(width=256, upsampling=4),
+        optimiser=OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01),  # 50, 16: the paper
+        evaluation=EvaluationSettings(batch_size=32),
+    )
+
+
+def ilsvrc() -> Profile:
+    """ILSVRC at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
+
+    TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile ilsvrc
+    """
+    return replace(
+        cub(), name="ilsvrc", paper_dataset="ILSVRC", data=DataSettings(name="ilsvrc"),
+        optimiser=OptimiserSettings(epochs=10, batch_size=32, learning_rate=0.01),  # 10, 32: the paper
+    )
+
+
+PROFILES: dict[str, Callable[[], Profile]] = {
+    "smoke": smoke, "aviary": aviary, "tiny-imagenet": tiny_imagenet, "cub": cub, "ilsvrc": ilsvrc,
+}
+
+
+def get(name: str) -> Profile:
+    """The profile called ``name``. Raises ``UserError`` when there is none."""
+    choose("profile", name, PROFILES)
+    return PROFILES[name]()
+
+
+def from_command_line(profile: Profile, arguments: Sequence[str]) -> Profile:
+    """The profile with settings changed as on a command line: ``--loss.kd 0.5 --anchors.text minilm``.
+
+    Ends the process with exit code 2 and a sentence for an unknown setting or a bad value.
+    """
+    if not arguments:
+        return profile
+    import tyro
+    return tyro.cli(Profile, default=profile, args=list(arguments))

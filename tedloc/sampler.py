@@ -1,0 +1,109 @@
+"""Sampling of foreground and background patches from a CAM (appendix A), batched and on the CAM's device.
+
+Otsu's threshold splits the CAM; the n+ most active pixels of its upper part form the foreground pool, the n-
+least active pixels outside it the background pool. Every training step draws new pixels from both pools, the
+same number of each.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tedloc.errors import UserError
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """The paper names n+ and n- but gives neither them nor the number of samples."""
+
+    samples: int = 10  # of each kind, an image and a step; as in the authors' earlier work (F-CAM, TrCAM)
+    foreground: float = 1.0  # n+ as a share of the Otsu region; our choice: the top part alone learns a part
+    background: float = 0.4  # n- as a share of all pixels; our choice (authors' earlier work: 0.2 to 0.3)
+
+    def __post_init__(self) -> None:
+        for name in ("foreground", "background"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"sampler.{name} is {getattr(self, name)}; give a share in (0, 1]")
+        if self.samples < 1:
+            raise UserError(f"sampler.samples is {self.samples}; at least one pixel of each kind is needed")
+
+
+class Samples(NamedTuple):
+    """Sampled pixels of one step: flat indices (B, n) into the decoder's grid, and which of them count.
+
+    ``valid`` (B, n) is False where an image's pools hold fewer than n pixels (both kinds drop the same number)
+    or where its CAM is flat.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    valid: Tensor
+
+
+def to_grid(cams: Tensor, size: tuple[int, int]) -> Tensor:
+    """CAMs (B, h, w) in [0, 1] as uint8 (B, H, W) on the decoder's grid, bilinear."""
+    resized = F.interpolate(cams[:, None].float(), size=size, mode="bilinear", align_corners=False)[:, 0]
+    return (resized.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def otsu(cams: Tensor) -> Tensor:
+    """Otsu's threshold of each uint8 map (B, P): pixels strictly above it are foreground. Returns (B,) int64.
+
+    Maximises the between-class variance over the 256 grey levels, the lowest level winning a tie, like
+    ``cv2.threshold(..., THRESH_OTSU)``. A flat map returns its own level: it has no foreground. (Otsu, 1979)
+    """
+    counts = torch.zeros(len(cams), 256, dtype=torch.float64, device=cams.device)
+    counts.scatter_add_(1, cams.long(), torch.ones_like(cams, dtype=torch.float64))
+    share = counts / cams.shape[1]
+    levels = torch.arange(256, dtype=torch.float64, device=cams.device)
+    below = share.cumsum(1)  # probability of a level <= t
+    moment = (share * levels).cumsum(1)
+    mean = moment[:, -1:]
+    product = below * (1 - below)
+    split = (below > 1e-9) & (below < 1 - 1e-9)
+    variance = torch.where(split, (mean * below - moment) ** 2 / product.clamp_min(1e-12), 0.0)
+    # equal up to rounding counts as a tie
+    best = variance.amax(1, keepdim=True)
+    threshold = (variance >= best * (1 - 1e-12)).int().argmax(1)
+    return torch.where(best[:, 0] > 0, threshold, cams.long().amax(1))
+
+
+def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
+    """Foreground and background pools. cams: (B, H, W) uint8. Returns two (B, H*W) bool tensors.
+
+    Foreground: the most active share of the Otsu region. Background: the least active share of all pixels,
+    never inside the Otsu region. Pixels that tie at the edge of a pool are taken in scan order.
+    """
+    flat = cams.flatten(1)
+    region = flat.long() > otsu(flat)[:, None]
+    n_foreground = torch.ceil(settings.foreground * region.sum(1, keepdim=True))
+    n_background = round(settings.background * flat.shape[1])
+    order = flat.long().argsort(dim=1, stable=True, descending=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device)
+                                            .expand_as(order).contiguous())
+    foreground = region & (rank < n_foreground)
+    upward = flat.long().argsort(dim=1, stable=True)
+    rank_up = torch.empty_like(upward).scatter_(1, upward, torch.arange(flat.shape[1], device=flat.device)
+                                                .expand_as(upward).contiguous())
+    background = ~region & (rank_up < n_background) & region.any(1, keepdim=True)
+    return foreground, background
+
+
+def sample(foreground: Tensor, background: Tensor, n: int, generator: torch.Generator) -> Samples:
+    """Draw n pixels from each pool (B, P), uniformly and without replacement, anew at every call.
+
+    ``generator`` lives on the pools' device. Where a pool holds fewer than n pixels, as many of both kinds
+    count as the smaller pool has, so that the two stay balanced.
+    """
+    n = min(n, foreground.shape[1])
+
+    def draw(pool: Tensor) -> Tensor:
+        keys = torch.rand(pool.shape, generator=generator, device=pool.device)
+        return keys.masked_fill(~pool, -1.0).topk(n, dim=1).indices
+
+    available = torch.minimum(foreground.sum(1), background.sum(1))
+    valid = torch.arange(n, device=foreground.device) < available[:, None]
+    return Samples(draw(foreground), draw(background), valid)

@@ -1,0 +1,124 @@
+"""Settings of an experiment as frozen dataclasses, and how single ones are changed.
+
+Every choice that the paper leaves open is a field here (or in the settings class of the module that uses it),
+with its provenance beside it: paper, figure, the authors' earlier code ("family"), or our choice.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, get_origin, get_type_hints
+
+from tedloc.clip_es import ClipESSettings
+from tedloc.errors import UserError
+from tedloc.losses import LossSettings
+from tedloc.model import DecoderSettings
+from tedloc.sampler import SamplerSettings
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images."""
+
+    name: str = "aviary"
+    seed: int = 0  # of rendering, or of the split into training and validation images
+    per_class: int | None = None  # at most so many images a class in every split; None: all
+    classes: int | None = None  # the first so many classes; None: all
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The frozen encoder E. The paper: "ViT-EVA-L", without input size or weights."""
+
+    name: str = "aviary/encoder"
+    image_size: int | None = None  # pixels; None: the model's own
+    weights: str | None = None  # a local file instead of the hub
+    mirror: bool = True  # train on mirrored images too; family
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """The class anchors t_k."""
+
+    text: str = "aviary/clip"  # a CLIP model (see tedloc.clip) or "minilm"; the paper: CLIP, unnamed
+    template: str = "Image of a {}."  # figure 2 of the paper
+    orthogonaliser: str = "qr_rows"  # the paper: "QR"; rows of Q is the reading that runs for every K and d
+    seed: int = 0  # of the random controls
+
+
+@dataclass(frozen=True)
+class PseudoLabelSettings:
+    """The CAM that pseudo-labels are sampled from. The paper: Grad-CAM from CLIP, "any CAM" would do."""
+
+    teacher: str = "clip-es"  # "clip-es", "head-cam" (the encoder's own classifier), control "centre-prior"
+    clip: str = "aviary/clip"
+    shuffled: bool = False  # control: every image gets the CAM of another image
+    clip_es: ClipESSettings = ClipESSettings()
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """SGD. The paper: learning rate within 1e-6 to 1e-2, tuned momentum and weight decay, values not given."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    threads: int = 1  # CPU threads of one run: fixed, so that the same seed gives the same numbers
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How maps are scored (see tedloc.metrics)."""
+
+    grid: int = 224  # the benchmark's protocol; the paper's text says 256
+    step: float = 0.001  # of the threshold search; the benchmark's default
+    keep_maps: int = 60  # test images, evenly spaced, whose maps are stored for figures
+    batch_size: int = 50
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All settings of one experiment on one data set."""
+
+    name: str
+    paper_dataset: str | None = None  # the column of the paper's tables to stand beside: "CUB" or "ILSVRC"
+    synthetic: bool = False
+    seeds: tuple[int, ...] = (0,)
+    data: DataSettings = DataSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    anchors: AnchorSettings = AnchorSettings()
+    pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    loss: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def override(settings: Any, changes: dict[str, Any]) -> Any:
+    """Settings with some fields replaced, by dotted name: ``{"loss.kd": 0.0, "anchors.text": "minilm"}``.
+
+    Raises ``UserError`` for a name that does not exist or a value of the wrong type. (Command lines go through
+    tyro, which knows the types.)
+    """
+    for name, value in changes.items():
+        settings = _replace(settings, name.split("."), value, name)
+    return settings
+
+
+def _replace(settings: Any, path: list[str], value: Any, name: str) -> Any:
+    known = {f.name for f in dataclasses.fields(settings)} if dataclasses.is_dataclass(settings) else ()
+    if path[0] not in known:
+        raise UserError(f"unknown setting {name!r}: {path[0]!r} is not one of {', '.join(sorted(known)) or 'its parts'}")
+    if len(path) > 1:
+        part = _replace(getattr(settings, path[0]), path[1:], value, name)
+        return dataclasses.replace(settings, **{path[0]: part})
+    kind = get_type_hints(type(settings))[path[0]]
+    if kind is float and type(value) is int:
+        value = float(value)
+    accepted = tuple(get_origin(option) or option for option in getattr(kind, "__args__", ())
+                     if "|" in str(kind)) or (get_origin(kind) or kind)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"setting {name!r} cannot be {value!r}; it takes {getattr(kind, '__name__', kind)}")
+    return dataclasses.replace(settings, **{path[0]: value})

@@ -1,0 +1,152 @@
+"""Train a method and evaluate it on the test split.
+
+    python -m tedloc.train --profile aviary --seed 0                      # 1 minute on a laptop core
+    python -m tedloc.train --profile aviary --seed 0 --json metrics.json --loss.kd 0 --optimiser.epochs 5
+    python -m tedloc.train --profile tiny-imagenet --method head-cam      # a compared method
+
+Everything after the named options is a setting of the profile. A finished run is read, not computed again; a
+killed one goes on from its last whole epoch.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tedloc import paths, runs, trivial
+from tedloc.errors import command
+from tedloc.features import features, open_data
+from tedloc.methods import Method, create
+from tedloc.metrics import LocalizationMeter
+from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc.settings import DataSettings, EvaluationSettings
+
+HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
+
+
+def prepare(request: runs.Request) -> None:
+    """Compute what runs share (features, pseudo-labels), so that runs side by side only read it."""
+    profile = request.profile
+    uses = type(create(request.method, profile)).uses
+    if "optimiser" in uses and "encoder" in uses:
+        for split in ("train", "val", "test"):
+            features(profile.data, split, profile.encoder, request.device)
+    if "pseudo_labels" in uses and "optimiser" in uses:
+        pseudo_label_cams(profile, "train", request.device)
+
+
+def evaluate(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
+             ) -> tuple[dict[str, LocalizationMeter], dict[str, np.ndarray]]:
+    """Score every route of a method on a split. Returns the meters, and the maps kept for figures."""
+    images = open_data(data, split)
+    kept = np.unique(np.linspace(0, len(images) - 1, min(settings.keep_maps, len(images))).round().astype(int))
+    meters: dict[str, LocalizationMeter] = {}
+    maps: dict[str, list[np.ndarray]] = {}
+    for prediction in method.predict(split):
+        index = prediction.index
+        here = np.flatnonzero(np.isin(index, kept))
+        for name, route in prediction.routes.items():
+            meter = meters.setdefault(name, LocalizationMeter(grid=settings.grid, step=settings.step))
+            score_maps = route.maps.float().cpu().numpy()
+            masks = [images.mask(i) for i in index]
+            meter.update([images.ids[i] for i in index], score_maps, [images.boxes[i] for i in index],
+                         images.sizes[index], images.labels[index], route.scores.float().cpu().numpy(),
+                         None if masks[0] is None else masks)
+            maps.setdefault(name, []).append(score_maps[here].astype(np.float16))
+    return meters, {"index": kept} | {name: np.concatenate(parts) for name, parts in maps.items()}
+
+
+def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
+    """The best centred box of one size, chosen on the validation split: what knowing nothing scores."""
+    val, test = open_data(data, "val"), open_data(data, "test")
+    size = trivial.centre_box(val.boxes, val.sizes, grid=settings.grid)
+    return trivial.score(trivial.place(size, test.sizes), test, grid=settings.grid)
+
+
+def execute(request: runs.Request) -> None:
+    """Train, evaluate and write one run's folder (see tedloc.runs); ``metrics.json`` comes last."""
+    started, profile, folder = time.monotonic(), request.profile, request.folder
+    prepare(request)
+    if request.device == "cpu":
+        torch.set_num_threads(profile.optimiser.threads)
+    method = create(request.method, profile, request.seed, request.device)
+    begun = time.monotonic()
+    method.fit(folder)
+    fitted = time.monotonic()
+    val, _ = evaluate(method, profile.data, "val", profile.evaluation)
+    before_test = time.monotonic()
+    test, maps = evaluate(method, profile.data, "test", profile.evaluation)
+    tested = time.monotonic()
+    routes = {name: meter.compute(val=val[name]) for name, meter in test.items()}
+    for split, meters in (("val", val), ("test", test)):
+        for name, meter in meters.items():
+            with paths.replacing(folder / f"{split}-{name}.npz") as scratch:
+                np.savez_compressed(scratch, **meter.state_dict())
+    for name, meter in test.items():
+        with paths.replacing(folder / f"per-image-{name}.csv.gz") as scratch:
+            meter.per_image().to_csv(scratch, index=False)
+    with paths.replacing(folder / "maps.npz") as scratch:
+        np.savez_compressed(scratch, **maps)
+    headline = next(iter(routes.values()))
+    images = open_data(profile.data, "test")
+    metrics: dict[str, Any] = {
+        **headline,
+        "routes": routes,
+        "val routes": {name: meter.compute() for name, meter in val.items()},
+        "centre box": centre_box(profile.data, profile.evaluation),
+        "provenance": runs.provenance() | {
+            "profile": profile.name, "method": request.method, "seed": request.seed, "dataset": profile.data.name,
+            "split": "test", "num_images": len(images), "synthetic": profile.synthetic,
+            "data": images.fingerprint()[:16], "device": device_name(request.device),
+            "seconds": {"fit": fitted - begun, "test": tested - before_test, "all": time.monotonic() - started},
+        },
+    }
+    teacher = profile.pseudo_labels.teacher
+    if request.method == "tedloc" and teacher != "centre-prior":
+        metrics["teacher"] = runs.ensure(dataclasses.replace(request, method=teacher, seed=0)).route("true")
+    with paths.replacing(folder / "metrics.json") as scratch:
+        scratch.write_text(json.dumps(metrics, indent=1))
+
+
+def device_name(device: str) -> str:
+    """``cpu``, or the GPU's name."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The headline figures of a run, its teacher and the centre box, as text."""
+    rows = [("", *HEADLINE)]
+    for name, part in (("this run", metrics), ("teacher", metrics.get("teacher")), ("centre box", metrics["centre box"])):
+        if part:
+            rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    from tedloc import profiles
+    parser = argparse.ArgumentParser(prog="python -m tedloc.train", description=__doc__.split("\n")[0],
+                                     epilog="Further options are settings of the profile, e.g. --loss.kd 0.5")
+    parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", default="tedloc")
+    parser.add_argument("--device", default=runs.default_device(), help="cpu, cuda, cuda:1 ...")
+    parser.add_argument("--json", type=Path, help="write the metrics here")
+    known, rest = parser.parse_known_args(arguments)
+    profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    run = runs.ensure(runs.Request(profile, known.method, known.seed, known.device))
+    if known.json:
+        with paths.replacing(known.json) as scratch:
+            scratch.write_text((run.folder / "metrics.json").read_text())
+    print(table(run.metrics), f"\n{run.folder}", file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
