@@ -1,0 +1,59 @@
+"""Image sets whose images are files below one folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tedloc import paths
+from tedloc.data import ImageSet
+from tedloc.errors import UserError
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image file; ``UserError`` names one that is missing, cut off or no image.
+
+    Pillow, as in the benchmark's own loader: OpenCV would turn photos by their EXIF tag, away from their boxes,
+    and pass a file that was cut off as a half grey image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"image {path} is missing; extract the archive again ({where()})") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {path} cannot be read ({error}); extract the archive again") from None
+
+
+def where() -> str:
+    """The end of a sentence that tells where data is looked for and how to change that."""
+    return f"data is looked for in {paths.data()}; set TEDLOC_DATA to the folder that holds it"
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages(ImageSet):
+    """An image set read from files: image ``i`` is ``folder / ids[i]``."""
+
+    folder: Path
+
+    def image(self, index: int) -> np.ndarray:
+        return read_image(self.folder / self.ids[index])
+
+
+def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
+    """The first of ``folders`` that holds the first image; every other image must be there too.
+
+    ``archive`` ends the sentence "extract ...". Raises ``UserError`` for none, or only a part of them.
+    """
+    found = next((folder for folder in folders if (folder / ids[0]).is_file()), None)
+    if found is None:
+        raise UserError(
+            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there ({where()})"
+        )
+    missing = [name for name in ids if not (found / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; extract {archive} again"
+        )
+    return found
