@@ -35,6 +35,16 @@ def cache() -> Path:
     return Path(os.environ.get("TEDLOC_CACHE") or root() / "cache").expanduser()
 
 
+def notebooks() -> Path:
+    """Sources of the notebooks, ``NAME.py`` paired with ``NAME.ipynb``."""
+    return root() / "notebooks"
+
+
+def book() -> Path:
+    """The book's own pages and settings; executed notebooks go below it, into ``executed/``."""
+    return root() / "book"
+
+
 @contextmanager
 def replacing(target: Path):
     """Yield a scratch path beside ``target``; rename it over ``target`` only if the block ends well.
