@@ -1,0 +1,87 @@
+"""What the paper and the compared methods' own publications print, as data.
+
+``tables.csv``     every number of Tables 1 to 6 of the paper (arXiv 2501.12632v1), digit for digit
+``published.csv``  what each compared method's own publication or repository reports
+``claims.csv``     numbers that the paper's running text states, each with the words around it
+``backbones.csv``  the two backbone columns of Table 1, and what each method's own table says
+
+Values are kept as text, because "70.0" and "70" differ in what they say about rounding; ``value`` and
+``published`` give floats. Methods carry their field names ("GenPromp" where the paper prints "GenPrompt").
+"""
+
+from functools import cache
+
+import pandas as pd
+
+from tedloc import paths
+from tedloc.errors import UserError, choose
+
+METRICS = ("MaxBoxAcc", "Top-1 Loc", "Top-5 Loc")
+DATASETS = ("CUB", "ILSVRC")
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    return pd.read_csv(paths.PAPER / f"{name}.csv", dtype=str, keep_default_na=False)
+
+
+def printed() -> pd.DataFrame:
+    """Every number of the paper's tables, in the paper's order, as text.
+
+    Columns: table, row, printed (the row's label as the paper prints it), column, dataset, value, unit, note.
+    """
+    return _read("tables").copy()
+
+
+def claims() -> pd.DataFrame:
+    """Numbers stated in the running text: section, row, column, dataset, value, unit, quote."""
+    return _read("claims").copy()
+
+
+def backbones() -> pd.DataFrame:
+    """Table 1's backbone headers: method, classifier, localizer (printed) and the same two as published."""
+    return _read("backbones").copy()
+
+
+def table(number: int) -> pd.DataFrame:
+    """One table of the paper, one row a number: row, column, dataset, value (float, NaN for a dash), unit."""
+    return _numbers(number).drop(columns="note")
+
+
+def _numbers(number: int) -> pd.DataFrame:
+    everything = _read("tables")
+    choose("table of the paper", str(number), set(everything["table"]))
+    rows = everything[everything["table"] == str(number)].drop(columns=["table", "printed"])
+    return rows.assign(value=pd.to_numeric(rows["value"])).reset_index(drop=True)
+
+
+def value(table: int, row: str, column: str, dataset: str = "") -> float:
+    """One number of the paper: ``value(table=1, row="TeD-Loc", column="MaxBoxAcc", dataset="CUB")`` is 98.7.
+
+    NaN where the paper prints a dash. Raises ``UserError`` when the paper has no such entry.
+    """
+    numbers = _numbers(table)
+    choose(f"row of Table {table}", row, set(numbers["row"]))
+    numbers = numbers[numbers["row"] == row]
+    choose(f"column of Table {table}", column, set(numbers["column"]))
+    numbers = numbers[numbers["column"] == column]
+    match = numbers[numbers["dataset"] == dataset]
+    if len(match) != 1:
+        known = ", ".join(repr(name) for name in numbers["dataset"])
+        raise UserError(f"Table {table}, {row}, {column}: dataset must be one of {known}, not {dataset!r}")
+    return float(match["value"].iloc[0])
+
+
+def published(method: str, kind: str | None = None) -> pd.DataFrame:
+    """What a compared method reports itself: column, dataset, value (float), kind, source, note.
+
+    kind: which version where there are several ("journal", "conference", ...); by default all of them.
+    """
+    everything = _read("published")
+    choose("published method", method, set(everything["method"]))
+    rows = everything[everything["method"] == method]
+    if kind is not None:
+        choose(f"version of {method}", kind, set(rows["kind"]))
+        rows = rows[rows["kind"] == kind]
+    rows = rows.drop(columns="method")
+    return rows.assign(value=pd.to_numeric(rows["value"])).reset_index(drop=True)

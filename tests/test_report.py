@@ -1,0 +1,115 @@
+"""Tables and figures say what they must: numbers, missing runs, provenance, verdicts."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from tedloc import plots, report
+from tedloc.errors import UserError
+
+matplotlib.use("Agg")
+
+ROWS = [
+    {"row": "TeD-Loc", "paper": 98.7, "ours": [80.0, 82.0, 84.0]},
+    {"row": "BAS", "paper": 94.6, "ours": None},
+]
+
+
+def test_seeds_show_mean_sample_deviation_and_count():
+    assert report.measured([80.0, 82.0, 84.0]) == "82.0 ± 2.0 (n=3)"
+    assert report.measured([80.0]) == report.measured(80.0) == "80.0"
+
+
+def test_what_was_not_run_says_so_and_has_no_difference():
+    shown = report.comparison(ROWS).cells.loc["BAS"]
+    assert list(shown) == ["94.6", "not run here", "–"]
+
+
+def test_difference_is_ours_minus_paper_with_a_true_minus_sign():
+    table = report.comparison(ROWS)
+    assert table.cells.loc["TeD-Loc", "difference"] == "−16.7"
+    assert table.numbers.loc["TeD-Loc", "difference"] == pytest.approx(-16.7)
+
+
+def test_no_difference_is_shown_between_different_data_sets():
+    table = report.comparison(ROWS, report.measured_on(dataset="aviary", synthetic=True), paper_dataset="CUB")
+    assert list(table.cells.columns) == ["paper", "ours"]
+    assert "other data" in table.caption and "synthetic" in table.caption
+    assert "difference" in report.comparison(ROWS, {"dataset": "cub"}, paper_dataset="CUB").cells.columns
+
+
+def test_several_metrics_get_one_pair_of_columns_each():
+    rows = [{**row, "column": column} for row in ROWS for column in ("MaxBoxAcc", "Top-1 Loc")]
+    cells = report.comparison(rows).cells
+    assert list(cells.columns.get_level_values(0).unique()) == ["MaxBoxAcc", "Top-1 Loc"]
+    assert list(cells.index) == ["TeD-Loc", "BAS"]
+
+
+def test_badge_names_data_images_seeds_device_and_threshold():
+    line = report.badge(
+        {"dataset": "aviary", "split": "test", "num_images": 6000, "seeds": (0, 1), "device": "cpu",
+         "threshold": "carried over from val", "commit": "abc"}
+    )  # fmt: skip
+    expected = (
+        "aviary, test split",
+        "6 000 images",
+        "seeds 0, 1",
+        "cpu",
+        "carried over from val",
+        "commit abc",
+    )
+    for part in expected:
+        assert part in line
+    assert "synthetic" not in line
+
+
+def test_badge_refuses_unknown_keys():
+    with pytest.raises(UserError, match="colour"):
+        report.badge({"colour": "blue"})
+
+
+def test_html_escapes_text_scrolls_and_carries_the_books_table_class():
+    page = report.table(pd.DataFrame({"note": ["a < b & c"]}), caption="x < y")._repr_html_()
+    assert "a &lt; b &amp; c" in page and "x &lt; y" in page
+    assert 'class="dataframe"' in page and "overflow-x: auto" in page
+
+
+def test_markdown_aligns_numbers_right_and_words_left():
+    frame = pd.DataFrame({"n": [1.25], "word": ["finch"]}, index=["a|b"])
+    lines = report.table(frame, decimals=2).to_markdown().splitlines()
+    assert lines[1] == "| :-- | --: | :-- |"
+    assert lines[2] == "| a\\|b | 1.25 | finch |"
+
+
+def test_numbers_keep_fixed_decimals_and_integers_none():
+    cells = report.table(pd.DataFrame({"f": [1.0, np.nan], "i": [12345, 2], "b": [True, False]})).cells
+    assert cells.values.tolist() == [["1.0", "12 345", "yes"], ["–", "2", "no"]]
+
+
+LABELS = [(True, "holds"), (False, "does not hold"), (None, "cannot be decided here")]
+
+
+@pytest.mark.parametrize("holds, label", LABELS)
+def test_verdict_says_what_holds(holds, label):
+    found = report.verdict("A beats B", holds, "3 > 2")
+    assert found.label == label
+    assert label in found._repr_html_() and label in found._repr_markdown_()
+    assert report.verdict("A", holds, "e", word="permuted columns").label == "permuted columns"
+
+
+def test_localization_draws_map_and_both_kinds_of_box_in_different_line_styles():
+    plots.use_style()
+    panel = {"image": np.zeros((20, 30, 3), np.uint8), "score_map": np.eye(5), "gt_boxes": [(1, 2, 10, 12)],
+             "predicted_box": (3, 3, 12, 15), "title": "IoU 0.5"}  # fmt: skip
+    figure = plots.grid_of_localizations([[panel, panel]], ["a", "b"], ["row"])
+    boxes = [patch for patch in figure.axes[0].patches if patch.get_linewidth() == 2.0]
+    assert [box.get_linestyle() for box in boxes] == ["--", "-"]
+    assert (boxes[0].get_x(), boxes[0].get_width()) == (0.5, 10)  # inclusive pixels 1..10
+    assert len(figure.axes[0].images) == 2
+
+
+def test_rank_plot_puts_the_best_on_top():
+    frame = pd.DataFrame({"method": ["a", "TeD-Loc", "b"], "value": [1.0, 3.0, 2.0], "low": 0.5, "high": 3.5})
+    labels = [label.get_text() for label in plots.rank_plot(frame, "x (%)").get_yticklabels()]
+    assert labels == ["a", "b", "TeD-Loc"]
