@@ -3,6 +3,7 @@
 The encoder never changes, so each image passes it once: fp16, memory-mapped, one file per split.
 """
 
+import functools
 import hashlib
 import json
 import shutil
@@ -49,10 +50,10 @@ class Features:
         return torch.from_numpy(self.tokens[index, view]).to(device, torch.float32)
 
 
+@functools.lru_cache(maxsize=6)
 def open_data(settings: DataSettings, split: str) -> ImageSet:
     """One split of the data that the settings name."""
-    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class,
-                      classes=settings.classes)
+    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class)
 
 
 def features(data: DataSettings, split: str, encoder: EncoderSettings, device: str = "cpu") -> Features:

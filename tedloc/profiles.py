@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tedloc.clip_es import ClipESSettings
+from tedloc.clip_es import ClipES
 from tedloc.errors import choose
 from tedloc.model import DecoderSettings
 from tedloc.settings import (
@@ -24,7 +24,9 @@ def aviary() -> Profile:
     """
     return Profile(
         name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2),
-        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(affinity_blocks=3)),
+        anchors=AnchorSettings(template="a {}."),
+        pseudo_labels=PseudoLabelSettings(template="a {}.", background="aviary",
+                                          clip_es=ClipES(siblings=True, affinity_blocks=3)),
     )
 
 
@@ -34,7 +36,7 @@ def smoke() -> Profile:
     papermill notebooks/main_results.ipynb out.ipynb
     """
     return replace(
-        aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4, classes=8),
+        aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4),
         optimiser=OptimiserSettings(epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
     )
 

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
-from tedloc.clip_es import ClipESSettings
+from tedloc.clip_es import ClipES
 from tedloc.errors import UserError
 from tedloc.losses import LossSettings
 from tedloc.model import DecoderSettings
@@ -22,7 +22,6 @@ class DataSettings:
     name: str = "aviary"
     seed: int = 0  # of rendering, or of the split into training and validation images
     per_class: int | None = None  # at most so many images a class in every split; None: all
-    classes: int | None = None  # the first so many classes; None: all
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,10 @@ class PseudoLabelSettings:
 
     teacher: str = "clip-es"  # "clip-es", "head-cam" (the encoder's own classifier), control "centre-prior"
     clip: str = "aviary/clip"
+    template: str = "a clean origami {}."  # CLIP-ES's own; family
+    background: str = "voc"  # whose background words: "voc" (CLIP-ES's 25) or "aviary"
     shuffled: bool = False  # control: every image gets the CAM of another image
-    clip_es: ClipESSettings = ClipESSettings()
+    clip_es: ClipES = ClipES()
 
 
 @dataclass(frozen=True)

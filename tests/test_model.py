@@ -1,0 +1,119 @@
+"""Decoder, pooling (Eq. 3), losses (Eqs. 1, 2, 4, 5)."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tedloc.errors import UserError
+from tedloc.losses import (
+    LossSettings,
+    image_classification,
+    knowledge_distillation,
+    patch_classification,
+    patch_embeddings,
+    total,
+)
+from tedloc.model import Decoder, DecoderSettings, Output, TeDLoc, anchor_maps, pool
+from tedloc.sampler import Samples
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def samples(foreground, background, valid=None) -> Samples:
+    foreground, background = torch.tensor(foreground), torch.tensor(background)
+    return Samples(foreground, background,
+                   torch.ones_like(foreground, dtype=torch.bool) if valid is None else torch.tensor(valid))
+
+
+@pytest.mark.parametrize("upsampling", [1, 2, 4, 16])
+def test_the_decoder_upsamples_to_the_anchors_dimension(upsampling):
+    decoder = Decoder(12, 7, DecoderSettings(width=8, upsampling=upsampling))
+    assert decoder(random(2, 12, 3, 4)).shape == (2, 7, 3 * upsampling, 4 * upsampling)
+
+
+def test_an_impossible_upsampling_is_refused():
+    with pytest.raises(UserError, match="decoder.upsampling is 3"):
+        Decoder(12, 7, DecoderSettings(upsampling=3))
+
+
+def test_pooling_is_the_weighted_mean_of_the_patches():
+    z, weights = random(2, 3, 4, 5), random(2, 4, 5, seed=1).sigmoid()
+    expected = torch.stack([
+        sum(weights[b, i, j] * z[b, :, i, j] for i in range(4) for j in range(5)) / weights[b].sum() for b in range(2)
+    ])
+    assert torch.allclose(pool(z, weights), expected, atol=1e-6)
+
+
+def test_pooling_survives_a_zero_map():
+    z, weights = random(1, 3, 4, 5).requires_grad_(), torch.zeros(1, 4, 5, requires_grad=True)
+    h = pool(z, weights)
+    h.sum().backward()
+    assert torch.equal(h, torch.zeros_like(h)) and weights.grad.isfinite().all()
+
+
+def test_the_anchors_are_frozen_and_saved():
+    model = TeDLoc(4, torch.eye(3))
+    assert "anchors" in model.state_dict() and "anchors" not in dict(model.named_parameters())
+
+
+def test_scores_are_dot_products_of_the_image_embedding():
+    anchors = random(5, 6)
+    out = TeDLoc(4, anchors).eval()(random(2, 4, 3, 3))
+    assert torch.allclose(out.scores, out.h @ anchors.T, atol=1e-6)
+
+
+def test_an_anchor_map_holds_each_patchs_dot_product_with_its_images_class():
+    z, anchors, classes = random(2, 6, 3, 4), random(5, 6, seed=1), torch.tensor([4, 1])
+    maps = anchor_maps(z, anchors, classes)
+    assert torch.allclose(maps[1, 2, 3], z[1, :, 2, 3] @ anchors[1], atol=1e-6)
+
+
+def test_gathered_patches_are_those_of_the_flat_index():
+    z = random(2, 6, 3, 4)
+    assert torch.equal(patch_embeddings(z, torch.tensor([[5], [11]]))[1, 0], z[1, :, 2, 3])
+
+
+def test_kd_is_the_mean_cross_entropy_of_foreground_patches():
+    z, anchors, labels = random(2, 6, 3, 4), random(5, 6, seed=1), torch.tensor([4, 1])
+    foreground, valid = torch.tensor([[0, 3], [7, 2]]), torch.tensor([[True, True], [True, False]])
+    by_hand = [F.cross_entropy((z[b].flatten(1)[:, p] @ anchors.T)[None], labels[b:b + 1])
+               for b, p in [(0, 0), (0, 3), (1, 7)]]
+    ours = knowledge_distillation(z, foreground, valid, labels, anchors)
+    assert torch.allclose(ours, torch.stack(by_hand).mean(), atol=1e-6)
+
+
+def test_kd_pulls_only_the_sampled_foreground_patches():
+    z = random(1, 6, 3, 4).requires_grad_()
+    knowledge_distillation(z, torch.tensor([[5]]), torch.tensor([[True]]), torch.tensor([2]), torch.eye(6)).backward()
+    moved = z.grad.flatten(2).abs().sum(1)[0].nonzero()[:, 0]
+    assert moved.tolist() == [5]
+
+
+def test_patch_loss_is_binary_cross_entropy_over_both_kinds():
+    g, drawn = random(1, 2, 3), samples([[0, 1]], [[4, 5]])
+    logits = g.flatten(1)[0, [0, 1, 4, 5]]
+    expected = F.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 1, 0, 0]))
+    assert torch.allclose(patch_classification(g, drawn), expected)
+
+
+def test_an_image_without_valid_samples_adds_nothing():
+    g, drawn = random(1, 2, 3), samples([[0, 1]], [[4, 5]], [[False, False]])
+    assert patch_classification(g, drawn) == 0
+
+
+def test_uniform_scores_cost_log_k():
+    assert image_classification(torch.zeros(3, 8), torch.tensor([0, 3, 7])).item() == pytest.approx(math.log(8))
+
+
+def test_the_total_weighs_its_terms_and_leaves_out_those_with_zero_weight():
+    z, g, anchors, labels = random(2, 4, 3, 3), random(2, 3, 3, seed=1), torch.eye(4), torch.tensor([0, 2])
+    h = pool(z, g.sigmoid())
+    output, drawn = Output(z, g, h, h @ anchors.T), samples([[0], [1]], [[4], [5]])
+    loss, terms = total(output, drawn, labels, anchors, LossSettings(0.5, 0.25, 2.0))
+    assert torch.allclose(loss, 0.5 * terms["L_KD"] + 0.25 * terms["P_CL"] + 2 * terms["I_CL"])
+    _, only = total(output, drawn, labels, anchors, LossSettings(1.0, 0.0, 0.0))
+    assert list(only) == ["L_KD"]

@@ -1,0 +1,69 @@
+"""Profiles and their settings: all known, changed by name, refused by name."""
+
+import pytest
+
+from tedloc import profiles, runs
+from tedloc.errors import UserError
+from tedloc.settings import override
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_every_profile_can_be_made_and_fingerprinted(name):
+    profile = profiles.get(name)
+    assert profile.name == name and len(runs.digest(profile)) == 64
+
+
+def test_an_unknown_profile_is_named_with_those_that_exist():
+    with pytest.raises(UserError, match="unknown profile 'cubs'.*aviary.*cub"):
+        profiles.get("cubs")
+
+
+def test_settings_change_by_dotted_name():
+    profile = override(profiles.get("smoke"), {"loss.kd": 0, "pseudo_labels.clip_es.affinity": False})
+    assert profile.loss.kd == 0.0 and isinstance(profile.loss.kd, float)
+    assert profile.pseudo_labels.clip_es.affinity is False
+
+
+@pytest.mark.parametrize("change, complaint", [
+    ({"loss.lambda": 1.0}, "unknown setting 'loss.lambda'"),
+    ({"los.kd": 1.0}, "unknown setting 'los.kd'"),
+    ({"loss.kd.x": 1.0}, "unknown setting 'loss.kd.x'"),
+    ({"loss.kd": "much"}, "setting 'loss.kd' cannot be 'much'"),
+    ({"optimiser.epochs": True}, "cannot be True"),
+])
+def test_a_wrong_change_is_refused_by_name(change, complaint):
+    with pytest.raises(UserError, match=complaint):
+        override(profiles.get("smoke"), change)
+
+
+def test_the_command_line_changes_settings():
+    profile = profiles.from_command_line(profiles.get("smoke"), ["--loss.kd", "0.5", "--anchors.orthogonaliser", "polar"])
+    assert profile.loss.kd == 0.5 and profile.anchors.orthogonaliser == "polar"
+
+
+def test_an_unknown_setting_on_the_command_line_ends_with_code_2(capsys):
+    with pytest.raises(SystemExit) as exit:
+        profiles.from_command_line(profiles.get("smoke"), ["--loss.lambda", "1"])
+    assert exit.value.code == 2 and "loss.lambda" in capsys.readouterr().err
+
+
+def test_comments_and_docstrings_do_not_change_the_code_fingerprint(tmp_path, monkeypatch):
+    package = tmp_path / "tedloc"
+    package.mkdir()
+    monkeypatch.setattr(runs.paths, "PACKAGE", package)
+    (package / "__init__.py").write_text("")
+    (package / "inner.py").write_text("def f():\n    return 1\n")
+
+    def fingerprint(outer: str, inner: str | None = None) -> str:
+        runs.code_fingerprint.cache_clear()
+        (package / "outer.py").write_text(outer)
+        if inner:
+            (package / "inner.py").write_text(inner)
+        return runs.code_fingerprint("tedloc.outer")
+
+    first = fingerprint('"""One."""\nfrom tedloc.inner import f\n\ndef g():\n    """Say."""\n    return f()\n')
+    same = fingerprint('"""Two."""\nfrom tedloc.inner import f  # why\ndef g():\n    """Other."""\n    return f()\n')
+    deeper = fingerprint('"""Two."""\nfrom tedloc.inner import f\ndef g():\n    """Other."""\n    return f()\n',
+                         "def f():\n    return 2\n")
+    runs.code_fingerprint.cache_clear()
+    assert first == same != deeper
