@@ -1,0 +1,88 @@
+"""What CLIP-ES costs beside a plain forward pass.
+
+    python benchmarks/clip_es.py                    # ViT-B/16, 224 pixels, random weights, CPU
+
+Prints milliseconds an image for the plain image tower (open_clip's own forward pass, no gradient), for CLIP-ES
+without and with class-aware affinity, and their ratios to the plain pass. Weights do not matter for the time.
+On a CPU it is processor time, summed over threads, so that other work on the machine does not count; on a GPU it
+is the clock's. Rounds are interleaved and the median is taken.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from tedloc.clip import load_clip
+from tedloc.clip_es import ClipESSettings, clip_es
+from tedloc.errors import command
+
+
+@dataclass(frozen=True)
+class Settings:
+    model: str = "ViT-B-16/random"
+    size: int = 224  # pixels
+    batch: int = 8
+    classes: int = 200  # in the text; with siblings all of them enter the softmax
+    background: int = 25  # as many words as CLIP-ES has for VOC
+    rounds: int = 7
+    threads: int = 1
+    device: str = "cpu"
+
+
+def milliseconds(run: Callable[[], object], settings: Settings) -> float:
+    """Time of one call, an image."""
+    clock = time.process_time if settings.device == "cpu" else time.perf_counter
+    start = clock()
+    run()
+    if settings.device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return 1000 * (clock() - start) / settings.batch
+
+
+def measure(settings: Settings) -> dict[str, float]:
+    """Median milliseconds an image of the plain pass and of CLIP-ES with and without affinity."""
+    torch.set_num_threads(settings.threads)
+    clip = load_clip(settings.model, settings.device)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(settings.batch, 3, settings.size, settings.size, generator=generator).to(clip.device)
+    words = torch.randn(settings.classes + settings.background, clip.tower.proj.shape[1], generator=generator)
+    words = torch.nn.functional.normalize(words, dim=1).to(clip.device)
+    text, background = words[: settings.classes], words[settings.classes :]
+    targets = torch.arange(settings.batch, device=clip.device) % settings.classes
+    full = ClipESSettings(siblings=True)
+
+    @torch.no_grad()
+    def plain():
+        clip.model.encode_image(images)
+
+    def es(options):
+        return lambda: clip_es(clip, images, targets, text, background, options)
+
+    runs = {"plain forward pass": plain, "CLIP-ES without affinity": es(replace(full, affinity=False)),
+            "CLIP-ES": es(full)}  # fmt: skip
+    times = {name: [] for name in runs}
+    for run in runs.values():
+        run()  # warm up
+    for _ in tqdm(range(settings.rounds), desc="rounds"):
+        for name, run in runs.items():
+            times[name].append(milliseconds(run, settings))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@command
+def main() -> None:
+    settings = tyro.cli(Settings, description=__doc__)
+    times = measure(settings)
+    plain = times["plain forward pass"]
+    print(f"{settings.model}, {settings.size} pixels, batch {settings.batch}, {settings.threads} thread(s)")
+    for name, value in times.items():
+        print(f"{name:26s}{value:9.1f} ms an image   {value / plain:.2f} x plain")
+
+
+if __name__ == "__main__":
+    main()

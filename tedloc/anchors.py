@@ -1,0 +1,140 @@
+"""Class anchors: text embeddings made orthogonal before they are distilled (paper, section 3.1, figure 3, table 5).
+
+The paper says "QR orthogonalization ... and conserve the basis" without saying of which matrix. T is K x d, one
+text embedding a row. The readings differ:
+
+qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). The default, because it is the only QR reading that runs
+         for any K: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are exactly
+         orthonormal and the dimension becomes K (200 on CUB). For K > d no orthonormal set exists; the rows form a
+         tight frame (Q^T Q = I) of unequal norms.
+qr_cols  T^T = Q R, Gram-Schmidt over the classes: anchor k is t_k less its share in t_1 .. t_{k-1}. Undefined for
+         K > d, and the anchors depend on the order of the classes.
+polar    U V^T from T = U S V^T (Loewdin): the orthonormal set nearest to T, free of order, in the text's own space.
+         For K > d the tight frame nearest to T; it has the Gram matrix of qr_rows.
+
+Controls: ``none`` (T itself), ``random`` (orthonormal directions that know no text), ``onehot`` (class indices).
+For K <= d all orthonormal sets are rotations of each other, and a decoder can learn a rotation: what then
+distinguishes qr_rows from random or onehot anchors is not the text. This is our observation, not the paper's.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tedloc.errors import UserError, choose
+
+METHODS = ("none", "qr_rows", "qr_cols", "polar", "random", "onehot")
+
+
+def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tensor:
+    """Anchors (K, d') float32 from text embeddings (K, d), on the text's device.
+
+    method: one of ``METHODS``; d' is min(K, d) for qr_rows, K for onehot, d for all others.
+    seed:   of ``random``; the others ignore it.
+    Computed in float64; the sign that QR leaves open is fixed by a positive diagonal of R.
+    Raises ``UserError`` for an unknown method, for qr_cols when K > d, and for qr_cols and polar when a class text
+    is a combination of others (two classes of the same name), which leaves its direction to rounding.
+    """
+    choose("orthogonaliser", method, METHODS)
+    classes, width = text.shape
+    exact = text.detach().double().cpu()
+    if method == "qr_cols" and classes > width:
+        raise UserError(
+            f"orthogonaliser qr_cols gives at most {width} anchors, one per text dimension, but there are {classes} "
+            "classes; choose qr_rows or polar, or a text encoder of more dimensions"
+        )
+    if method in ("qr_cols", "polar"):
+        _check_independent(exact, method)
+    match method:
+        case "none":
+            anchors = exact
+        case "qr_rows":
+            anchors = _qr(exact)
+        case "qr_cols":
+            anchors = _qr(exact.T).T
+        case "polar":
+            left, _, right = torch.linalg.svd(exact, full_matrices=False)
+            anchors = left @ right
+        case "random":
+            noise = torch.randn(
+                max(classes, width), min(classes, width), dtype=torch.float64,
+                generator=torch.Generator().manual_seed(seed),
+            )  # fmt: skip
+            anchors = _qr(noise) if classes > width else _qr(noise).T
+        case "onehot":
+            anchors = torch.eye(classes, dtype=torch.float64)
+    return anchors.float().contiguous().to(text.device)
+
+
+def _qr(matrix: Tensor) -> Tensor:
+    """Q of the thin QR decomposition whose R has a non-negative diagonal."""
+    q, r = torch.linalg.qr(matrix)
+    return q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+
+
+def _check_independent(text: Tensor, method: str) -> None:
+    singular = torch.linalg.svdvals(text)
+    # float32 embeddings carry an error of about 1e-7: directions weaker than that are not the text's
+    if singular[-1] < 1e-6 * singular[0]:
+        raise UserError(
+            f"orthogonaliser {method}: the {len(text)} class texts span fewer than {len(singular)} dimensions, as when "
+            "two classes share a name; make the names distinct or choose qr_rows"
+        )
+
+
+def coherence(anchors: Tensor) -> float:
+    """Largest |cos| between two anchors (K, d'): 0 for an orthogonal set, 1 when two coincide."""
+    return float(_cosines(anchors).max())
+
+
+def mean_abs_cosine(anchors: Tensor) -> float:
+    """Mean |cos| over pairs of different anchors (K, d')."""
+    return float(_cosines(anchors).mean())
+
+
+def _cosines(anchors: Tensor) -> Tensor:
+    if len(anchors) < 2:
+        raise UserError("coherence compares pairs of anchors: give at least two classes")
+    unit = torch.nn.functional.normalize(anchors.detach().double(), dim=1)
+    row, column = torch.triu_indices(len(unit), len(unit), offset=1)
+    return (unit @ unit.T)[row, column].abs()
+
+
+def welch_bound(classes: int, width: int) -> float:
+    """Least possible coherence of K unit vectors in d dimensions: sqrt((K - d) / (d (K - 1))), 0 for K <= d.
+
+    Reference: L. Welch, "Lower bounds on the maximum cross correlation of signals", 1974.
+    """
+    return 0.0 if classes <= width else float(np.sqrt((classes - width) / (width * (classes - 1))))
+
+
+class Sensitivity(NamedTuple):
+    """Mean relative movement ||A - B|| / ||A|| (Frobenius) of the anchors; 0 means that they stay.
+
+    direct:   as they are; what matters when anchors are compared with the text itself
+    rotation: after the best orthogonal map of B onto A; what matters to a decoder that can learn a rotation
+    """
+
+    direct: float
+    rotation: float
+
+
+def permutation_sensitivity(text: Tensor, method: str, permutations: int = 10, seed: int = 0) -> Sensitivity:
+    """How far each class's anchor moves when the classes are listed in another order.
+
+    text: (K, d). The mean is over random orders drawn from ``seed``. ``random`` and ``onehot`` ignore the text, so
+    for them a class simply takes another class's vector. Raises ``UserError`` as ``orthogonalise`` does.
+    """
+    reference = orthogonalise(text, method).double().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    moves = []
+    for _ in range(permutations):
+        order = torch.randperm(len(text), generator=generator)
+        moved = torch.empty_like(reference)
+        moved[order] = orthogonalise(text[order.to(text.device)], method).double().cpu()
+        left, _, right = torch.linalg.svd(moved.T @ reference)  # orthogonal Procrustes
+        moves.append([(reference - b).norm() / reference.norm() for b in (moved, moved @ left @ right)])
+    direct, rotation = torch.tensor(moves).mean(dim=0).tolist()
+    return Sensitivity(direct, rotation)
