@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tedloc.clip_es import ClipES
+from tedloc.clip_es import ClipESSettings
 from tedloc.errors import choose
 from tedloc.model import DecoderSettings
 from tedloc.settings import (
@@ -24,9 +24,8 @@ def aviary() -> Profile:
     """
     return Profile(
         name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2),
-        anchors=AnchorSettings(template="a {}."),
-        pseudo_labels=PseudoLabelSettings(template="a {}.", background="aviary",
-                                          clip_es=ClipES(siblings=True, affinity_blocks=3)),
+        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(
+            template="ted-loc", background="aviary", siblings=True, affinity_blocks=3)),
     )
 
 

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
-from tedloc.clip_es import ClipES
+from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError
 from tedloc.losses import LossSettings
 from tedloc.model import DecoderSettings
@@ -39,7 +39,7 @@ class AnchorSettings:
     """The class anchors t_k."""
 
     text: str = "aviary/clip"  # a CLIP model (see tedloc.clip) or "minilm"; the paper: CLIP, unnamed
-    template: str = "Image of a {}."  # figure 2 of the paper
+    template: str = "ted-loc"  # a name or a format string (tedloc.text); figure 2 of the paper
     orthogonaliser: str = "qr_rows"  # the paper: "QR"; rows of Q is the reading that runs for every K and d
     seed: int = 0  # of the random controls
 
@@ -50,10 +50,8 @@ class PseudoLabelSettings:
 
     teacher: str = "clip-es"  # "clip-es", "head-cam" (the encoder's own classifier), control "centre-prior"
     clip: str = "aviary/clip"
-    template: str = "a clean origami {}."  # CLIP-ES's own; family
-    background: str = "voc"  # whose background words: "voc" (CLIP-ES's 25) or "aviary"
     shuffled: bool = False  # control: every image gets the CAM of another image
-    clip_es: ClipES = ClipES()
+    clip_es: ClipESSettings = ClipESSettings()
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,17 @@
 Training-free. GT-Known localises the true class, Pred the zero-shot prediction.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from tedloc.clip import load_clip
 from tedloc.clip_es import clip_es
-from tedloc.errors import choose
 from tedloc.features import open_data
 from tedloc.methods import Method, Prediction, Route
 from tedloc.pseudo_labels import batches
-from tedloc.text import VOC_BACKGROUND, class_embeddings
-
-
-def background_words(name: str) -> Sequence[str]:
-    """The words that stand for everything that is not an object."""
-    choose("list of background words", name, ("voc", "aviary"))
-    if name == "voc":
-        return VOC_BACKGROUND
-    from tedloc.data.aviary import BACKGROUND_WORDS
-    return BACKGROUND_WORDS
+from tedloc.text import background_embeddings, class_embeddings
 
 
 class CLIPES(Method):
@@ -36,10 +26,9 @@ class CLIPES(Method):
         p = self.profile
         clip = load_clip(p.pseudo_labels.clip, self.device)
         images = open_data(p.data, split)
-        template = [p.pseudo_labels.template]
-        text = class_embeddings(clip, images.class_names, template)
-        background = class_embeddings(clip, background_words(p.pseudo_labels.background), template)
         settings = p.pseudo_labels.clip_es
+        text = class_embeddings(clip, images.class_names, settings.template)
+        background = background_embeddings(clip, settings)
         labels = torch.from_numpy(images.labels)
         for index, batch in batches(images, f"CLIP-ES {images.name}/{split}"):
             x = clip.preprocess(batch).to(self.device)

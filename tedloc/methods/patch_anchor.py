@@ -27,7 +27,7 @@ class PatchAnchor(Method):
         p = self.profile
         clip = load_clip(p.pseudo_labels.clip, self.device)
         images = open_data(p.data, split)
-        text = class_embeddings(clip, images.class_names, [p.pseudo_labels.template])
+        text = class_embeddings(clip, images.class_names, p.pseudo_labels.clip_es.template)
         labels = torch.from_numpy(images.labels)
         for index, batch in batches(images, f"{self.variant} {images.name}/{split}"):
             x = clip.preprocess(batch).to(self.device)

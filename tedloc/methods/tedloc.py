@@ -15,7 +15,7 @@ from tedloc.methods import Method, Prediction, Route
 from tedloc.model import TeDLoc, anchor_maps
 from tedloc.pseudo_labels import pseudo_label_cams
 from tedloc.runs import digest
-from tedloc.text import text_embeddings
+from tedloc.text import class_text
 
 
 class Standardise(nn.Module):
@@ -40,7 +40,7 @@ class TeDLocMethod(Method):
         """Standardisation and the trained part, freshly initialised under the seed."""
         p = self.profile
         self.train_features = features(p.data, "train", p.encoder, self.device)
-        text = text_embeddings(p.anchors.text, open_data(p.data, "train").class_names, p.anchors.template)
+        text = class_text(p.anchors.text, open_data(p.data, "train").class_names, p.anchors.template)
         anchors = orthogonalise(text, p.anchors.orthogonaliser, seed=p.anchors.seed)
         model = engine.seeded(self.seed, lambda: TeDLoc(self.train_features.dim, anchors, p.decoder))
         return nn.Sequential(Standardise(self.train_features), model)
