@@ -54,11 +54,12 @@ class Table:
     numbers: pd.DataFrame
     caption: str = ""
     colours: Mapping[str, str] | None = None  # text of a cell -> colour
+    asides: frozenset[str] = frozenset({NOT_RUN, MISSING})  # texts that stand where a number is not
 
     def styler(self) -> Styler:
         """The pandas Styler behind the HTML, for those who want to restyle it."""
         styles = list(_STYLES)
-        for position, width in enumerate(map(_text_width, self._columns())):
+        for position, width in enumerate(map(self._text_width, self._columns())):
             if width:
                 props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, 22):.0f}em;"
                 styles.append({"selector": f"td.col{position}, th.col_heading.col{position}", "props": props})
@@ -69,12 +70,17 @@ class Table:
             cells = cells.rename_axis(index=None, columns=cells.index.name)
         styler = cells.style.format(html.escape).set_table_attributes('class="dataframe"')
         styler = styler.set_table_styles(styles, overwrite=False)
-        styler = styler.set_td_classes(cells.map(lambda cell: "aside" if cell in (NOT_RUN, MISSING) else ""))
+        styler = styler.set_td_classes(cells.map(lambda cell: "aside" if cell in self.asides else ""))
         for cell, colour in (self.colours or {}).items():
             styler = styler.map(
                 lambda shown, cell=cell, colour=colour: _emphasis(colour) if shown == cell else ""
             )
         return styler
+
+    def _text_width(self, cells: Sequence[str]) -> int:
+        """0 for a column of numbers, which stands on the right; else the length of its longest text."""
+        words = (cell for cell in cells if cell not in self.asides)
+        return max((len(cell) for cell in words if cell.lstrip("+−")[:1] not in "0123456789"), default=0)
 
     def _columns(self) -> list[list[str]]:
         return [list(self.cells.iloc[:, position]) for position in range(self.cells.shape[1])]
@@ -83,7 +89,7 @@ class Table:
         return (
             f'<div class="tedloc-table" style="margin: 0.8em 0"><div style="overflow-x: auto">'
             f"{self.styler().to_html()}</div>"
-            f'<div style="font-size: 0.85em; opacity: 0.8; margin-top: 0.4em">{html.escape(self.caption)}</div>'
+            f'<div style="font-size: 0.85em; opacity: 0.8">{html.escape(self.caption)}</div>'
             "</div>"
         )
 
@@ -94,7 +100,7 @@ class Table:
             [_flat(name), *map(str, cells)]
             for name, cells in zip(self.cells.index, self.cells.values, strict=True)
         ]
-        aligned = [":--"] + [":--" if _text_width(cells) else "--:" for cells in self._columns()]
+        aligned = [":--"] + [":--" if self._text_width(cells) else "--:" for cells in self._columns()]
         lines = [
             "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
             for row in [header, aligned, *rows]
@@ -116,12 +122,6 @@ def _emphasis(colour: str) -> str:
     return f"color: {colour}; font-weight: 600"
 
 
-def _text_width(cells: Sequence[str]) -> int:
-    """0 for a column of numbers, which stands on the right; else the length of its longest text."""
-    words = (cell for cell in cells if cell not in (NOT_RUN, MISSING))
-    return max((len(cell) for cell in words if cell.lstrip("+−")[:1] not in "0123456789"), default=0)
-
-
 def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
     """Fixed decimals with a true minus sign and thin thousands; a dash for None and NaN."""
     if value is None or not np.isfinite(value):
@@ -130,10 +130,12 @@ def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
     return text.replace(",", " ").replace("-", "−")
 
 
-def measured(ours: float | Sequence[float] | None, decimals: int = 1) -> str:
-    """One value, or "mean ± sd (n=…)" over seeds (sample deviation), or "not run here"."""
+def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:
+    """One value, or "mean ± sd (n=…)" over seeds (sample deviation), or "not run here", or the text itself."""
     if ours is None:
         return NOT_RUN
+    if isinstance(ours, str):
+        return ours
     seeds = np.atleast_1d(np.asarray(ours, dtype=float))
     if len(seeds) == 0:
         return NOT_RUN
@@ -211,8 +213,9 @@ def comparison(
 ) -> Table:
     """Paper, ours and their difference, side by side.
 
-    rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, or None
-        for "not run here") and, for tables with several metrics, ``column``.
+    rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None for
+        "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
+        several metrics, ``column``.
     provenance: see ``PROVENANCE``; becomes the caption line.
     paper_dataset: the data set of the paper's numbers. When ours come from other data the difference would
         compare two data sets, so it is left out and the caption says so.
@@ -222,7 +225,8 @@ def comparison(
     on_other_data = paper_dataset is not None and dataset.lower() != paper_dataset.lower()
     cells, numbers = {}, {}
     for row in rows:
-        ours = None if row["ours"] is None or np.size(row["ours"]) == 0 else float(np.mean(row["ours"]))
+        empty = row["ours"] is None or isinstance(row["ours"], str) or np.size(row["ours"]) == 0
+        ours = None if empty else float(np.mean(row["ours"]))
         paper = None if row["paper"] is None or not np.isfinite(row["paper"]) else float(row["paper"])
         gap = None if ours is None or paper is None else ours - paper
         shown = {
@@ -240,7 +244,9 @@ def comparison(
     cells, numbers = (pd.DataFrame(data).reindex(order) for data in (cells, numbers))
     if on_other_data:
         caption += f" The paper's column is {paper_dataset}; ours is other data: compare orders, not values."
-    return Table(cells.fillna(MISSING), numbers, _caption(caption.strip(), provenance))
+    reasons = {row["ours"] for row in rows if isinstance(row["ours"], str)}
+    return Table(cells.fillna(MISSING), numbers, _caption(caption.strip(), provenance),
+                 asides=frozenset({NOT_RUN, MISSING} | reasons))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ def test_what_was_not_run_says_so_and_has_no_difference():
     assert list(shown) == ["94.6", "not run here", "–"]
 
 
+def test_a_reason_stands_where_a_number_cannot_and_leaves_its_column_one_of_numbers():
+    rows = [{"row": "SCLIP", "paper": 85.8, "ours": "needs weights: CLIP"}, {"row": "TeD-Loc", "paper": 98.7, "ours": 90.0}]
+    shown = report.comparison(rows)
+    assert shown.cells.loc["SCLIP", "ours"] == "needs weights: CLIP" and np.isnan(shown.numbers.loc["SCLIP", "ours"])
+    assert shown.to_markdown().splitlines()[1] == "| :-- | --: | --: | --: |"
+    assert "aside" in shown._repr_html_()
+
+
 def test_difference_is_ours_minus_paper_with_a_true_minus_sign():
     table = report.comparison(ROWS)
     assert table.cells.loc["TeD-Loc", "difference"] == "−16.7"
