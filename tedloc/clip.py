@@ -134,7 +134,7 @@ def load_clip(
     if family == "aviary":
         from tedloc import towers  # only this branch needs the shipped towers
 
-        model = towers.create_clip(name)
+        model = towers.create_clip(tag)
         size, mean, std = towers.IMAGE_SIZE, towers.MEAN, towers.STD
         tokenizer = towers.tokenizer()
     else:
@@ -174,14 +174,15 @@ def _open_clip(architecture: str, tag: str, seed: int) -> tuple[nn.Module, Calla
             model = open_clip.create_model(architecture, **settings)
         return model, open_clip.get_tokenizer(architecture)
     except Exception as error:  # hub, file and shape errors have no common class
-        cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if Path(tag).is_file():
             raise UserError(
-                f"{tag}: not a checkpoint of {architecture} ({cause}); give the architecture it was trained with"
+                f"{tag}: not a checkpoint of {architecture}; give the architecture it was trained with, or a whole file"
             ) from error
+        config = open_clip.get_pretrained_cfg(architecture, tag)
         raise UserError(
-            f"{architecture}/{tag}: cannot be fetched from the model hub ({cause}); call load_clip once on a machine "
-            "with a network, copy its Hugging Face cache here and set HF_HUB_OFFLINE=1, or name a local checkpoint"
+            f"{architecture}/{tag}: the model hub cannot be reached for {config.get('hf_hub') or 'its text encoder'}; "
+            "call load_clip once on a machine with a network, copy its Hugging Face cache here and set "
+            "HF_HUB_OFFLINE=1, or name a local checkpoint in place of the tag"
         ) from error
     finally:
         logging.disable(level)

@@ -15,6 +15,8 @@ Template = str | Callable[[str], str]  # a format string, or a function of the c
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     "ted-loc": ("Image of a {}.",),  # the paper's figure 2
     "clip-es": ("a clean origami {}.",),  # CLIP-ES
+    # the wordings of the captions that the aviary's CLIP learned from, less the scene
+    "aviary": ("a {}", "a photo of a {}", "an image of a {}", "a picture of a {}", "image of a {}"),
     "imagenet-80": tuple(OPENAI_IMAGENET_TEMPLATES),  # CLIP's own prompt ensemble, used by SCLIP and NACLIP
 }
 
