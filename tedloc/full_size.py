@@ -1,0 +1,165 @@
+"""The compared systems at full size, part by part, with random weights, to be counted and timed.
+
+Each system is a list of parts in the order of inference. Build them below ``torch.device("meta")`` to count,
+on a real device to time.
+"""
+
+from dataclasses import dataclass, field
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from tedloc import stable_diffusion
+from tedloc.complexity import Part
+from tedloc.model import DecoderSettings, TeDLoc, pool
+
+EVA_01, EVA_02 = "eva_large_patch14_196", "eva02_large_patch14_224"  # timm; the paper says only "ViT-EVA-L"
+
+
+class PatchGrid(nn.Module):
+    """A timm transformer without its head: (B, 3, H, W) -> normalised patch tokens (B, C, h, w)."""
+
+    def __init__(self, name: str, image_size: int):
+        super().__init__()
+        self.tower = timm.create_model(name, img_size=image_size, num_classes=0)
+        self.last = [len(self.tower.blocks) - 1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.tower.forward_intermediates(images, self.last, norm=True, intermediates_only=True)[0]
+
+
+@dataclass(frozen=True)
+class TeDLocShape:
+    """TeD-Loc at full size. Classes and text dimension are those of ILSVRC with CLIP ViT-B/16."""
+
+    encoder: str = EVA_01
+    image_size: int = 224
+    classes: int = 1000
+    anchor_dim: int = 512  # CLIP ViT-B/16; min(K, d) of qr_rows
+    decoder: DecoderSettings = field(default_factory=lambda: DecoderSettings(width=256, upsampling=4))
+
+
+def tedloc(shape: TeDLocShape = TeDLocShape()) -> list[Part]:
+    """Encoder E, decoder D, patch classifier g, pooling (Eq. 3) with class scores."""
+    encoder = PatchGrid(shape.encoder, shape.image_size)
+    channels = encoder.tower.num_features
+    model = TeDLoc(channels, torch.empty(shape.classes, shape.anchor_dim), shape.decoder)
+    images = torch.zeros(1, 3, shape.image_size, shape.image_size)
+    rows = shape.image_size // encoder.tower.patch_embed.patch_size[0]
+    tokens = torch.zeros(1, channels, rows, rows)
+    z = torch.zeros(1, shape.anchor_dim, rows * shape.decoder.upsampling, rows * shape.decoder.upsampling)
+
+    anchors = nn.ParameterList([model.anchors])  # frozen, but carried with the model and read at inference
+
+    def classify(z: Tensor, g: Tensor) -> Tensor:
+        return nn.functional.linear(pool(z, g.sigmoid()), anchors[0])
+
+    return [
+        Part("encoder E", encoder, (images,)),
+        Part("decoder D", model.decoder, (tokens,)),
+        Part("patch classifier g", model.g, (z,)),
+        Part("pooling and scores", anchors, (z, z[:, 0]), classify),
+    ]
+
+
+class TSCAM(nn.Module):
+    """TS-CAM (Gao et al., ICCV 2021) on DeiT-S: class logits and the map of one class.
+
+    A 3x3 convolution (384 -> K) on the patch tokens gives K class maps, their means are the logits. The map
+    is the class map times the attention from class token to patches, mean over heads, summed over the 12
+    layers.
+    """
+
+    def __init__(self, classes: int = 1000, image_size: int = 224):
+        super().__init__()
+        self.tower = timm.create_model("deit_small_patch16_224", img_size=image_size, num_classes=0)
+        self.head = nn.Conv2d(self.tower.num_features, classes, 3, padding=1)
+        self.attention: list[Tensor] = []
+        for block in self.tower.blocks:
+            block.attn.fused_attn = False  # the weights are needed, not only their product with the values
+            block.attn.attn_drop.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: tuple, weights: Tensor) -> None:
+        self.attention.append(weights[:, :, 0, 1:].mean(dim=1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> logits (B, K), maps of the predicted class (B, h, w)."""
+        self.attention.clear()
+        tokens = self.tower.forward_features(images)[:, 1:]
+        grid = self.tower.patch_embed.grid_size
+        maps = self.head(tokens.transpose(1, 2).unflatten(2, grid))
+        logits = maps.mean(dim=(2, 3))
+        predicted = maps.take_along_dim(logits.argmax(dim=1)[:, None, None, None], dim=1).squeeze(1)
+        return logits, predicted * torch.stack(self.attention).sum(dim=0).unflatten(1, grid)
+
+
+def ts_cam(classes: int = 1000, image_size: int = 224) -> list[Part]:
+    """TS-CAM in one pass. SCM (Bai et al., ECCV 2022) costs the same: its extra layers act in training."""
+    return [
+        Part("DeiT-S with head", TSCAM(classes, image_size), (torch.zeros(1, 3, image_size, image_size),))
+    ]
+
+
+def genpromp(classes: int = 1000, steps: int = 2, classifier_size: int = 600) -> list[Part]:
+    """GenPromp: external classifier, then Stable Diffusion v1 at 512x512 with ``steps`` U-Net passes.
+
+    classes: one learned word each. steps: the released inference takes two timesteps; the paper says 2 to 99.
+    The VAE's decoder is listed with no pass: it is part of the loaded model, and no map needs it.
+    """
+    autoencoder = stable_diffusion.vae()
+    image = torch.zeros(1, 3, stable_diffusion.IMAGE_SIZE, stable_diffusion.IMAGE_SIZE)
+    prompt = torch.zeros(1, stable_diffusion.TEXT_LENGTH, dtype=torch.long)
+    latent = stable_diffusion.example_inputs()
+    return [
+        Part("EfficientNet-B7", timm.create_model("tf_efficientnet_b7"),
+             (torch.zeros(1, 3, classifier_size, classifier_size),)),
+        Part("text encoder", stable_diffusion.text_encoder(classes), (prompt,)),
+        Part("VAE encoder", stable_diffusion.VAEEncoder(autoencoder), (image,)),
+        Part("U-Net", stable_diffusion.unet(), latent, passes=steps),
+        Part("VAE decoder", stable_diffusion.VAEDecoder(autoencoder), latent[:1], passes=0),
+    ]  # fmt: skip
+
+
+def clip_es(classes: int = 1000, image_size: int = 224, device: str = "cpu") -> list[Part]:
+    """CLIP-ES on CLIP ViT-B/16: forward, backward through the last block, affinity refinement, for one class.
+
+    Needs real tensors (its refinement looks at the map's values). The class texts are embedded once.
+    """
+    from tedloc.clip import load_clip
+    from tedloc.clip_es import clip_es as maps
+
+    clip = load_clip("ViT-B-16-quickgelu/random", device)
+    random = torch.Generator().manual_seed(0)
+    text, background = (
+        nn.functional.normalize(torch.randn(count, 512, generator=random)).to(device)
+        for count in (classes, 25)
+    )
+    images = torch.randn(1, 3, image_size, image_size, generator=random).to(device)
+    target = torch.zeros(1, dtype=torch.long, device=device)
+
+    def localise(images: Tensor) -> Tensor:
+        return maps(clip, images, target, text, background)
+
+    prompts = torch.zeros(1, 77, dtype=torch.long, device=device)
+    return [
+        Part("image tower, Grad-CAM, affinity", clip.model.visual, (images,), localise),
+        Part("text tower", TextTower(clip.model), (prompts,), passes=0),
+    ]
+
+
+class TextTower(nn.Module):
+    """The text half of an open_clip model."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.transformer, self.token_embedding, self.ln_final = (
+            model.transformer,
+            model.token_embedding,
+            model.ln_final,
+        )
+        self.positional_embedding, self.text_projection = model.positional_embedding, model.text_projection
+        self._encode = [model.encode_text]  # in a list, so that the whole model is not a submodule
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        return self._encode[0](prompts)
