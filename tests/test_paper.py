@@ -2,10 +2,11 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from conftest import ROOT
-from tedloc import paper
+from tedloc import paper, paths
 from tedloc.errors import UserError
 
 
@@ -103,3 +104,17 @@ def test_each_claim_is_quoted_word_for_word_and_its_quote_holds_its_number(text)
         assert claim.quote in running, claim.quote
         spelled = {claim.value, f"{float(claim.value):,.0f}"} if float(claim.value) >= 1000 else {claim.value}
         assert any(re.search(rf"(?<![\d.,]){re.escape(form)}(?!\d)", claim.quote) for form in spelled), claim
+
+
+def test_each_quote_stands_in_the_paper_word_for_word(text):
+    running = re.sub(r"\s+", " ", text)
+    for quote in pd.read_csv(paths.PAPER / "quotes.csv")["quote"]:
+        assert quote in running, quote
+
+
+def test_split_sizes_are_those_of_the_benchmarks_files(shared):
+    sizes = paper.elsewhere("protocol").query("row == 'images'")
+    for entry in sizes.itertuples():
+        files = sorted((shared / "wsol-metadata").glob(f"**/{entry.dataset}/{entry.column}/image_ids.txt"))
+        if files:  # the training list of ILSVRC is too large to lie here
+            assert len(files[0].read_text().split()) == entry.value

@@ -3,7 +3,10 @@
 ``tables.csv``     every number of Tables 1 to 6 of the paper (arXiv 2501.12632v1), digit for digit
 ``published.csv``  what each compared method's own publication or repository reports
 ``claims.csv``     numbers that the paper's running text states, each with the words around it
+``quotes.csv``     statements that hold no number, word for word
 ``backbones.csv``  the two backbone columns of Table 1, and what each method's own table says
+``thresholds.csv`` how each method's released code chooses the threshold that turns a map into a box
+``elsewhere.csv``  facts from other public sources that the paper's numbers are held against
 
 Values are kept as text, because "70.0" and "70" differ in what they say about rounding; ``value`` and
 ``published`` give floats. Methods carry their field names ("GenPromp" where the paper prints "GenPrompt").
@@ -36,6 +39,35 @@ def printed() -> pd.DataFrame:
 def claims() -> pd.DataFrame:
     """Numbers stated in the running text: section, row, column, dataset, value, unit, quote."""
     return _read("claims").copy()
+
+
+def quotes(topic: str) -> list[str]:
+    """What the paper says on a topic, word for word."""
+    everything = _read("quotes")
+    choose("topic", topic, set(everything["topic"]))
+    return list(everything.loc[everything["topic"] == topic, "quote"])
+
+
+def thresholds() -> pd.DataFrame:
+    """How released code picks the box threshold: method, rule, cub, ilsvrc, source."""
+    return _read("thresholds").copy()
+
+
+def elsewhere(topic: str) -> pd.DataFrame:
+    """Facts from other public sources: row, column, dataset, value (float), unit, source, note."""
+    everything = _read("elsewhere")
+    choose("topic", topic, set(everything["topic"]))
+    rows = everything[everything["topic"] == topic].drop(columns="topic")
+    return rows.assign(value=pd.to_numeric(rows["value"])).reset_index(drop=True)
+
+
+def claimed(row: str, column: str, dataset: str = "") -> float:
+    """One number of the running text: ``claimed("TeD-Loc", "CL", "CUB")`` is 93.0."""
+    everything = _read("claims")
+    wanted = (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
+    if wanted.sum() != 1:
+        raise UserError(f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}")
+    return float(everything.loc[wanted, "value"].iloc[0])
 
 
 def backbones() -> pd.DataFrame:
