@@ -1,0 +1,106 @@
+"""The book: run its notebooks, then build its pages.
+
+    python -m tedloc.book run [--profile aviary] [--only NAME] [--force] [-p KEY VALUE ...]
+    python -m tedloc.book build
+
+``run`` executes the notebooks of the table of contents in order and skips those whose result is current.
+``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does both.
+"""
+
+import argparse
+import ast
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tedloc import notebooks, paths
+from tedloc.errors import UserError, command
+
+
+def run(
+    profile: str = "aviary", only: str | None = None, force: bool = False, parameters: dict[str, Any] | None = None
+) -> None:
+    """Execute the book's notebooks, one after another; the runs that they ask for use all cores.
+
+    Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
+    Stops at the first notebook that fails (``UserError``); those before it are kept.
+    """
+    chapters = [notebooks.select(only)] if only else notebooks.chapters()
+    for chapter in chapters:
+        values = {"profile": chapter.profile or profile, **(parameters or {})}
+        label = f"{chapter.name} [{values['profile']}]"
+        if not force and notebooks.is_current(chapter, values):
+            print(f"{label}: up to date", flush=True)
+            continue
+        if chapter.profile and not only:
+            lacking = notebooks.missing_data(chapter)
+            if profile == "smoke" or lacking:
+                why = f"{lacking} is not below `TEDLOC_DATA`." if lacking and profile != "smoke" else \
+                    f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`."  # fmt: skip
+                notebooks.leave_out(chapter, why)
+                print(f"{label}: left out. {why}", flush=True)
+                continue
+        print(f"{label}: running", flush=True)
+        print(f"{label}: {notebooks.execute(chapter, values):.0f} s", flush=True)
+
+
+def build() -> Path:
+    """Render the book from the executed notebooks; returns the path of its first page.
+
+    Raises ``UserError`` when a chapter was not executed or holds an error, or when Sphinx warns of anything.
+    """
+    for chapter in notebooks.chapters():
+        again = f"python -m tedloc.book run --only {chapter.name}"
+        if not chapter.executed.exists():
+            raise UserError(f"chapter {chapter.name} has not been executed; run: {again}")
+        error = notebooks.error_in(chapter.executed)
+        if error:
+            raise UserError(f"chapter {chapter.name} holds an error ({error}); mend it and run: {again}")
+        story = notebooks.record(chapter.executed)
+        if "parameters" in story and not notebooks.is_current(chapter, story["parameters"]):
+            print(f"note: chapter {chapter.name} shows an earlier state of the code; to renew it, run: {again}")
+    log = paths.book() / "_build" / "build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    sphinx = [jupyter_book, "build", paths.book(), "-W", "--keep-going", "-q"]
+    with log.open("w") as output:
+        failed = subprocess.run(sphinx, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+    if failed:
+        print(log.read_text(), file=sys.stderr)
+        raise UserError(f"the book was not built: mend the warnings above (also in {log})")
+    return paths.book() / "_build" / "html" / "index.html"
+
+
+def _value(text: str) -> Any:
+    """A number, True, False, None or list as Python writes it; anything else is a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tedloc.book", description="Run the notebooks, build the book.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    runner = verbs.add_parser("run", help="execute the notebooks whose result is not current")
+    runner.add_argument("--profile", default="aviary", help="the book's profile (default: %(default)s)")
+    runner.add_argument("--only", metavar="NAME", help="one notebook or chapter instead of all")
+    runner.add_argument("--force", action="store_true", help="run even what is up to date")
+    runner.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+                        help="a parameter of the notebooks; may be repeated")  # fmt: skip
+    verbs.add_parser("build", help="render the pages")
+    chosen = parser.parse_args(arguments)
+    if chosen.verb == "build":
+        print(f"The book is ready; open {build()}")
+    else:
+        parameters = {key: _value(value) for key, value in chosen.parameters}
+        if "profile" in parameters:
+            raise UserError("give the profile by --profile, not by -p")
+        run(chosen.profile, chosen.only, chosen.force, parameters)
+
+
+if __name__ == "__main__":
+    main()
