@@ -26,7 +26,7 @@ import os
 import platform
 import subprocess
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,14 +138,14 @@ class Request:
     device: str = field(default_factory=default_device)
 
     def settings(self) -> dict[str, Any]:
-        """What the fingerprint covers. The list of seeds and the device do not change a run's task."""
-        from tedloc.methods import module_of
-        profile = dataclasses.asdict(self.profile)
-        del profile["seeds"]
+        """What the fingerprint covers: of the profile only the parts that the method depends on, so that variants of
+        TeD-Loc that share a teacher share the teacher's run."""
+        from tedloc.methods import create, module_of
+        used = {"data", "evaluation", *create(self.method, self.profile).uses}
         return {
             "method": self.method,
             "seed": self.seed,
-            "profile": profile,
+            "profile": {part: dataclasses.asdict(getattr(self.profile, part)) for part in sorted(used)},
             "device": self.device,
             "data": data_fingerprint(self.profile.data),
             "code": environment_fingerprint(module_of(self.method), "tedloc.train", data=self.profile.data.name),
@@ -245,6 +245,12 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
         for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
             pass
     return [ensure(request) for request in requests]
+
+
+def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = None) -> dict[str, list[Run]]:
+    """As :func:`collect`, for requests by name: ``{"TeD-Loc": grid(P), "CAM": grid(P, method="cam")}``."""
+    finished = iter(collect([request for group in requests.values() for request in group], jobs))
+    return {name: [next(finished) for _ in group] for name, group in requests.items()}
 
 
 def grid(profile: Profile, *, method: str = "tedloc", seeds: Sequence[int] | None = None,

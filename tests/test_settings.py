@@ -67,3 +67,11 @@ def test_comments_and_docstrings_do_not_change_the_code_fingerprint(tmp_path, mo
                          "def f():\n    return 2\n")
     runs.code_fingerprint.cache_clear()
     assert first == same != deeper
+
+
+def test_variants_share_the_runs_of_methods_that_the_change_does_not_touch():
+    profile, changed = profiles.get("smoke"), override(profiles.get("smoke"), {"loss.patch": 0.0})
+    assert runs.Request(profile, "cam").folder == runs.Request(changed, "cam").folder
+    assert runs.Request(profile, "tedloc").folder != runs.Request(changed, "tedloc").folder
+    other_images = override(profile, {"data.seed": 1})
+    assert runs.Request(profile, "cam").folder != runs.Request(other_images, "cam").folder
