@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from tedloc.data import open_split, tiny_imagenet
+from tedloc.data import open_split
+from tedloc.data.files import rank
 from tedloc.errors import UserError
 
 WNIDS = {"n03000000": "school bus, bus", "n01000000": "goldfish, Carassius auratus"}
@@ -87,7 +88,7 @@ def test_the_split_depends_on_the_seed_and_on_no_other_class(archive):
 
 
 def test_the_split_is_the_same_on_every_machine():
-    ranked = sorted((f"train/n01/images/n01_{i}.JPEG" for i in range(6)), key=lambda name: tiny_imagenet._rank(0, name))
+    ranked = sorted((f"train/n01/images/n01_{i}.JPEG" for i in range(6)), key=lambda name: rank(0, name))
     assert [int(name[-6]) for name in ranked] == [3, 0, 5, 1, 4, 2]
 
 

@@ -9,7 +9,7 @@ import re
 
 from tedloc import paths
 from tedloc.data.benchmark import read_split
-from tedloc.data.files import FileImages, holder
+from tedloc.data.files import FileImages, benchmark_images, holder
 
 ARCHIVES = {
     "train": "CUB_200_2011.tgz (https://data.caltech.edu/records/65de6-vp158)",
@@ -23,8 +23,10 @@ FOLDERS = {
 }
 
 
-def open(split: str) -> FileImages:
+def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImages:
     """Open one split: 5,994 / 1,000 / 5,794 images (train / val / test), one box each.
+
+    per_class keeps at most this many images a class, drawn by ``seed`` (for trials; the splits are the benchmark's).
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
@@ -32,7 +34,7 @@ def open(split: str) -> FileImages:
     folder = holder([paths.data() / name for name in FOLDERS[split]], records.ids, ARCHIVES[split])
     directories = {int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)}
     names = [class_name(directories.get(label, f"class {label}")) for label in range(max(directories) + 1)]
-    return FileImages("cub", split, records.ids, records.labels, records.boxes, records.sizes, names, folder)
+    return benchmark_images("cub", split, records, names, folder, per_class, seed)
 
 
 def class_name(directory: str) -> str:

@@ -1,5 +1,7 @@
 """Image sets whose images are files below one folder."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from PIL import Image
 
 from tedloc import paths
 from tedloc.data import ImageSet
+from tedloc.data.benchmark import BenchmarkSplit
 from tedloc.errors import UserError
 
 
@@ -57,3 +60,42 @@ def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
             f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; extract {archive} again"
         )
     return found
+
+
+def rank(seed: int, image_id: str) -> bytes:
+    """A hash to sort by: a shuffle that is the same on every machine and for every subset of the images."""
+    return hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
+
+
+def limited(ids: Sequence[str], labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+    """Positions, ascending, of at most ``per_class`` images of each class (None: all), drawn by ``seed``.
+
+    Raises ``UserError`` for a ``per_class`` below 1.
+    """
+    if per_class is None:
+        return np.arange(len(ids))
+    if per_class < 1:
+        raise UserError(f"per_class is {per_class}; it must be at least 1")
+    taken: dict[int, int] = {}
+    kept = []
+    for index in sorted(range(len(ids)), key=lambda index: rank(seed, ids[index])):
+        label = int(labels[index])
+        if taken.setdefault(label, 0) < per_class:
+            taken[label] += 1
+            kept.append(index)
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def benchmark_images(
+    name: str,
+    split: str,
+    records: BenchmarkSplit,
+    class_names: list[str],
+    folder: Path,
+    per_class: int | None,
+    seed: int,
+) -> FileImages:
+    """The images of a benchmark split below ``folder``, at most ``per_class`` of each class."""
+    kept = limited(records.ids, records.labels, per_class, seed)
+    ids, boxes = [records.ids[index] for index in kept], [records.boxes[index] for index in kept]
+    return FileImages(name, split, ids, records.labels[kept], boxes, records.sizes[kept], class_names, folder)

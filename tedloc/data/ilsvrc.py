@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
-from tedloc.data.benchmark import read_split
-from tedloc.data.files import FileImages, holder, where
+from tedloc.data.benchmark import BenchmarkSplit, read_split
+from tedloc.data.files import FileImages, benchmark_images, holder, where
 from tedloc.errors import UserError
 
 CLASSES = 1000
@@ -25,20 +25,20 @@ ARCHIVES = {
 }
 
 
-def open(split: str) -> FileImages:
+def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImages:
     """Open one split: about 1,281,167 / 10,000 / 50,000 images (train / val / test).
+
+    per_class keeps at most this many images a class, drawn by ``seed`` (for trials; the splits are the benchmark's).
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
     root = paths.data() / "ILSVRC"
     if split == "train":
-        ids, labels = _train(root / "train")
-        boxes = [np.zeros((0, 4), dtype=np.int64)] * len(ids)
-        sizes = np.zeros((len(ids), 2), dtype=np.int64)
-        return FileImages("ilsvrc", split, ids, labels, boxes, sizes, class_names(), root)
-    records = read_split(paths.data() / "wsol-metadata", "ILSVRC", split)
-    folder = holder([root], records.ids, ARCHIVES[split])
-    return FileImages("ilsvrc", split, records.ids, records.labels, records.boxes, records.sizes, class_names(), folder)
+        records = _train(root / "train")
+    else:
+        records = read_split(paths.data() / "wsol-metadata", "ILSVRC", split)
+        holder([root], records.ids, ARCHIVES[split])
+    return benchmark_images("ilsvrc", split, records, class_names(), root, per_class, seed)
 
 
 def class_names() -> list[str]:
@@ -48,7 +48,7 @@ def class_names() -> list[str]:
     return list(IMAGENET_CLASSNAMES)
 
 
-def _train(folder: Path) -> tuple[list[str], np.ndarray]:
+def _train(folder: Path) -> BenchmarkSplit:
     wnids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
     if len(wnids) != CLASSES:
         raise UserError(
@@ -60,4 +60,6 @@ def _train(folder: Path) -> tuple[list[str], np.ndarray]:
         names = sorted(entry.name for entry in os.scandir(folder / wnid) if entry.name.endswith(".JPEG"))
         ids += [f"train/{wnid}/{name}" for name in names]
         labels += [label] * len(names)
-    return ids, np.array(labels, dtype=np.int64)
+    boxes = [np.zeros((0, 4), dtype=np.int64)] * len(ids)
+    sizes = np.zeros((len(ids), 2), dtype=np.int64)
+    return BenchmarkSplit(ids, np.array(labels, dtype=np.int64), boxes, sizes)

@@ -16,7 +16,6 @@ The photos come from ImageNet: a network with ImageNet weights has seen the labe
 training photos; it has seen no box.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
-from tedloc.data.files import FileImages, where
+from tedloc.data.files import FileImages, limited, rank, where
 from tedloc.errors import UserError, choose
 
 FOLDER = "tiny-imagenet-200"
@@ -69,8 +68,6 @@ def open(
     choose("split", split, ("train", "val", "test"))
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction is {val_fraction}; it must lie between 0 and 1, e.g. 0.25")
-    if per_class is not None and per_class < 1:
-        raise UserError(f"per_class is {per_class}; it must be at least 1")
     folder = paths.data() / FOLDER
     if not folder.is_dir():
         raise UserError(f"no Tiny-ImageNet at {folder}: {REMEDY} ({where()})")
@@ -86,21 +83,23 @@ def open(
     found = _test_images(folder, wnids) if split == "test" else _train_images(folder, wnids)
     ids, labels, boxes = [], [], []
     for label, wnid in enumerate(wnids):
-        shuffled = sorted(found[wnid], key=lambda record: _rank(seed, record[0]))
+        records = found[wnid]
         if split != "test":
+            shuffled = sorted(records, key=lambda record: rank(seed, record[0]))
             held_out = max(1, round(val_fraction * len(shuffled)))
-            shuffled = shuffled[:held_out] if split == "val" else shuffled[held_out:]
-        for image_id, box in sorted(shuffled[:per_class]):
+            records = shuffled[:held_out] if split == "val" else shuffled[held_out:]
+        for image_id, box in sorted(records):
             ids.append(image_id)
             labels.append(label)
             boxes.append(np.array([box], dtype=np.int64))
+    kept = limited(ids, np.array(labels), per_class, seed)
     return TinyImages(
         name="tiny-imagenet",
         split=split,
-        ids=ids,
-        labels=np.array(labels, dtype=np.int64),
-        boxes=boxes,
-        sizes=np.full((len(ids), 2), SIDE, dtype=np.int64),
+        ids=[ids[index] for index in kept],
+        labels=np.array(labels, dtype=np.int64)[kept],
+        boxes=[boxes[index] for index in kept],
+        sizes=np.full((len(kept), 2), SIDE, dtype=np.int64),
         class_names=names,
         folder=folder,
         wnids=wnids,
@@ -189,7 +188,3 @@ def _class_names(path: Path, wnids: list[str]) -> list[str]:
         raise UserError(f"{path} has no name for {unnamed[0]}, which wnids.txt lists; {REMEDY}")
     return [words[wnid] for wnid in wnids]
 
-
-def _rank(seed: int, image_id: str) -> bytes:
-    """A hash to sort by: a shuffle that is the same on every machine and for every subset of classes."""
-    return hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
