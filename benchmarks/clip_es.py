@@ -2,10 +2,10 @@
 
     python benchmarks/clip_es.py                    # ViT-B/16, 224 pixels, random weights, CPU
 
-Prints milliseconds an image for the plain image tower (open_clip's own forward pass, no gradient), for CLIP-ES
-without and with class-aware affinity, and their ratios to the plain pass. Weights do not matter for the time.
-On a CPU it is processor time, summed over threads, so that other work on the machine does not count; on a GPU it
-is the clock's. Rounds are interleaved and the median is taken.
+Prints milliseconds an image for the plain image tower (open_clip's own forward pass, no gradient), for
+CLIP-ES without and with class-aware affinity, and their ratios to the plain pass. Weights do not matter for
+the time. On a CPU it is processor time, summed over threads, so that other work on the machine does not
+count; on a GPU it is the clock's. Rounds are interleaved and the median is taken.
 """
 
 import statistics

@@ -1,20 +1,21 @@
-"""Class anchors: text embeddings made orthogonal before they are distilled (paper, section 3.1, figure 3, table 5).
+"""Class anchors: text embeddings made orthogonal before they are distilled.
 
-The paper says "QR orthogonalization ... and conserve the basis" without saying of which matrix. T is K x d, one
-text embedding a row. The readings differ:
+The paper (section 3.1, figure 3, table 5) says that it uses "QR orthogonalization ... and conserve[s] the
+basis", not of which matrix. T is K x d, one text embedding a row. The readings differ:
 
-qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). The default, because it is the only QR reading that runs
-         for any K: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are exactly
-         orthonormal and the dimension becomes K (200 on CUB). For K > d no orthonormal set exists; the rows form a
-         tight frame (Q^T Q = I) of unequal norms.
-qr_cols  T^T = Q R, Gram-Schmidt over the classes: anchor k is t_k less its share in t_1 .. t_{k-1}. Undefined for
-         K > d, and the anchors depend on the order of the classes.
-polar    U V^T from T = U S V^T (Loewdin): the orthonormal set nearest to T, free of order, in the text's own space.
-         For K > d the tight frame nearest to T; it has the Gram matrix of qr_rows.
+qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). Our default, because it is the only QR reading
+         that runs for any K: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are
+         exactly orthonormal and the dimension becomes K (200 on CUB). For K > d no orthonormal set exists;
+         the rows form a tight frame (Q^T Q = I) of unequal norms.
+qr_cols  T^T = Q R, Gram-Schmidt over the classes: anchor k is t_k less its share in t_1 .. t_{k-1}, scaled to
+         unit norm. Undefined for K > d, and the anchors depend on the order of the classes.
+polar    U V^T from T = U S V^T (Loewdin): the orthonormal set nearest to T, free of order, in the text's own
+         space. For K > d the tight frame nearest to T; it has the Gram matrix of qr_rows.
 
-Controls: ``none`` (T itself), ``random`` (orthonormal directions that know no text), ``onehot`` (class indices).
-For K <= d all orthonormal sets are rotations of each other, and a decoder can learn a rotation: what then
-distinguishes qr_rows from random or onehot anchors is not the text. This is our observation, not the paper's.
+Controls: ``none`` (T itself), ``random`` (orthonormal directions that know no text; a tight frame for K > d)
+and ``onehot`` (class indices). For K <= d all orthonormal sets are rotations of each other, and a decoder can
+learn a rotation: what then distinguishes qr_rows from random or onehot anchors is not the text. This is our
+observation, not the paper's.
 """
 
 from typing import NamedTuple
@@ -34,16 +35,16 @@ def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tenso
     method: one of ``METHODS``; d' is min(K, d) for qr_rows, K for onehot, d for all others.
     seed:   of ``random``; the others ignore it.
     Computed in float64; the sign that QR leaves open is fixed by a positive diagonal of R.
-    Raises ``UserError`` for an unknown method, for qr_cols when K > d, and for qr_cols and polar when a class text
-    is a combination of others (two classes of the same name), which leaves its direction to rounding.
+    Raises ``UserError`` for an unknown method, for qr_cols when K > d, and for qr_cols and polar when a class
+    text is a combination of others (two classes of the same name), which leaves its direction to rounding.
     """
     choose("orthogonaliser", method, METHODS)
     classes, width = text.shape
     exact = text.detach().double().cpu()
     if method == "qr_cols" and classes > width:
         raise UserError(
-            f"orthogonaliser qr_cols gives at most {width} anchors, one per text dimension, but there are {classes} "
-            "classes; choose qr_rows or polar, or a text encoder of more dimensions"
+            f"orthogonaliser qr_cols gives at most {width} anchors, one per text dimension, but there are "
+            f"{classes} classes; choose qr_rows or polar, or a text encoder of more dimensions"
         )
     if method in ("qr_cols", "polar"):
         _check_independent(exact, method)
@@ -79,8 +80,8 @@ def _check_independent(text: Tensor, method: str) -> None:
     # float32 embeddings carry an error of about 1e-7: directions weaker than that are not the text's
     if singular[-1] < 1e-6 * singular[0]:
         raise UserError(
-            f"orthogonaliser {method}: the {len(text)} class texts span fewer than {len(singular)} dimensions, as when "
-            "two classes share a name; make the names distinct or choose qr_rows"
+            f"orthogonaliser {method}: the {len(text)} class texts span fewer than {len(singular)} "
+            "dimensions, as when two classes share a name; make the names distinct or choose qr_rows"
         )
 
 
@@ -94,12 +95,32 @@ def mean_abs_cosine(anchors: Tensor) -> float:
     return float(_cosines(anchors).mean())
 
 
+def cosines(anchors: Tensor) -> Tensor:
+    """(K, K) float64 cosines between anchors (K, d')."""
+    unit = torch.nn.functional.normalize(anchors.detach().double(), dim=1)
+    return unit @ unit.T
+
+
 def _cosines(anchors: Tensor) -> Tensor:
     if len(anchors) < 2:
         raise UserError("coherence compares pairs of anchors: give at least two classes")
-    unit = torch.nn.functional.normalize(anchors.detach().double(), dim=1)
-    row, column = torch.triu_indices(len(unit), len(unit), offset=1)
-    return (unit @ unit.T)[row, column].abs()
+    row, column = torch.triu_indices(len(anchors), len(anchors), offset=1)
+    return cosines(anchors)[row, column].abs()
+
+
+def family_cosine(anchors: Tensor, families: np.ndarray) -> float:
+    """Mean cosine over pairs of different anchors (K, d') of one family (K,); NaN if no family has two."""
+    families = torch.as_tensor(families)
+    same = families[:, None] == families[None]
+    pairs = cosines(anchors).cpu()[same.triu(diagonal=1)]
+    return float(pairs.mean())
+
+
+def closest_pairs(anchors: Tensor, count: int) -> list[tuple[int, int]]:
+    """The ``count`` pairs of classes with the largest cosine, closest first."""
+    row, column = torch.triu_indices(len(anchors), len(anchors), offset=1)
+    order = cosines(anchors).cpu()[row, column].argsort(descending=True, stable=True)[:count]
+    return list(zip(row[order].tolist(), column[order].tolist(), strict=True))
 
 
 def welch_bound(classes: int, width: int) -> float:
@@ -124,8 +145,8 @@ class Sensitivity(NamedTuple):
 def permutation_sensitivity(text: Tensor, method: str, permutations: int = 10, seed: int = 0) -> Sensitivity:
     """How far each class's anchor moves when the classes are listed in another order.
 
-    text: (K, d). The mean is over random orders drawn from ``seed``. ``random`` and ``onehot`` ignore the text, so
-    for them a class simply takes another class's vector. Raises ``UserError`` as ``orthogonalise`` does.
+    text: (K, d). The mean is over random orders drawn from ``seed``. ``random`` and ``onehot`` ignore the
+    text, so for them a class simply takes another class's vector. Raises ``UserError`` as ``orthogonalise``.
     """
     reference = orthogonalise(text, method).double().cpu()
     generator = torch.Generator().manual_seed(seed)

@@ -1,9 +1,9 @@
 """CLIP: one wrapper over open_clip for its texts, its zero-shot scores and the inside of its image tower.
 
-CLIP-ES (``tedloc.clip_es``) and the patch-anchor variants (``tedloc.patch_anchors``) need what a forward pass
-hides: attention weights, and the last block taken apart. The functions at the end of this file walk open_clip's
-``VisionTransformer`` block by block from the blocks' own weights, so that they do not depend on the token order
-(batch first or not) of the installed open_clip.
+CLIP-ES (``tedloc.clip_es``) and the patch-anchor variants (``tedloc.patch_anchors``) need what a forward
+pass hides: attention weights, and the last block taken apart. The functions at the end of this file walk
+open_clip's ``VisionTransformer`` block by block from the blocks' own weights, so that they do not depend on
+the token order (batch first or not) of the installed open_clip.
 
     clip = load_clip("aviary/clip")                 # towers shipped with this package
     clip = load_clip("ViT-B-16/openai")             # any open_clip architecture and tag
@@ -54,7 +54,7 @@ class Clip:
 
     @property
     def tower(self) -> VisionTransformer:
-        """The image tower. Raises ``UserError`` unless it is a class-token ``VisionTransformer`` of open_clip."""
+        """The image tower. Raises ``UserError`` unless open_clip's class-token ``VisionTransformer``."""
         tower = self.model.visual
         plain = (
             isinstance(tower, VisionTransformer)
@@ -65,8 +65,8 @@ class Clip:
         )
         if not plain:
             raise UserError(
-                f"CLIP-ES and patch anchors work on open_clip's own VisionTransformer with a class token, not on "
-                f"this model's image tower ({type(tower).__name__}); choose for example ViT-B-16 or ViT-L-14"
+                "CLIP-ES and patch anchors work on open_clip's own VisionTransformer with a class token, not "
+                f"on this model's image tower ({type(tower).__name__}); choose for example ViT-B-16"
             )
         return tower
 
@@ -75,11 +75,14 @@ class Clip:
 
         images: B uint8 RGB arrays (H, W, 3) of any sizes, or one uint8 tensor (B, 3, H, W).
         size:   side in pixels, None for the native one.
-        Returns (B, 3, size, size) float32 on the model's device. The filter is bicubic with antialiasing, CLIP's own.
+        Returns (B, 3, size, size) float32 on the model's device. The filter is CLIP's own: bicubic with
+        antialiasing.
         """
         size = size or self.image_size
         if not isinstance(images, Tensor):
-            images = [torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] for image in images]
+            images = [
+                torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] for image in images
+            ]
         square = [
             resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
             for image in ([images] if isinstance(images, Tensor) else images)
@@ -119,14 +122,14 @@ def load_clip(
 ) -> Clip:
     """Open a CLIP by name, frozen, in float32.
 
-    name:    ``aviary/clip``, ``aviary/clip-hard``, ``aviary/clip-1`` (shipped), or ``<architecture>/<tag>`` as
-             open_clip lists them, where the tag may also be a local checkpoint, or ``random``.
+    name:    ``aviary/clip``, ``aviary/clip-hard``, ``aviary/clip-1`` (shipped), or ``<architecture>/<tag>``
+             as open_clip lists them, where the tag may also be a local checkpoint, or ``random``.
     weights: a local checkpoint in place of the name's tag.
     seed:    of the weights of a ``random`` model.
 
-    Weights behind a tag come from the model hub on first use. A tag's activation is the one it was trained with
-    (QuickGELU for ``openai``); a local file's is the architecture's, so OpenAI's weights in a file go with the
-    ``-quickgelu`` architectures.
+    Weights behind a tag come from the model hub on first use. A tag's activation is the one it was trained
+    with (QuickGELU for ``openai``); a local file's is the architecture's, so OpenAI's weights in a file go
+    with the ``-quickgelu`` architectures.
 
     Raises ``UserError`` for an unknown name, an unreachable hub, a missing file, or a file of another model.
     """
@@ -150,8 +153,8 @@ def _open_clip(architecture: str, tag: str, seed: int) -> tuple[nn.Module, Calla
     """Model and tokenizer of an open_clip architecture with the weights of a tag, a file, or at random."""
     if architecture not in open_clip.list_models():
         raise UserError(
-            f"unknown CLIP architecture {architecture!r}; choose aviary/clip or <architecture>/<tag> with one of "
-            "open_clip.list_models(), for example ViT-B-16/openai"
+            f"unknown CLIP architecture {architecture!r}; choose aviary/clip or <architecture>/<tag> with "
+            "one of open_clip.list_models(), for example ViT-B-16/openai"
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag == "random":
@@ -163,8 +166,8 @@ def _open_clip(architecture: str, tag: str, seed: int) -> tuple[nn.Module, Calla
         settings = {"pretrained": tag}
     else:
         raise UserError(
-            f"{architecture}/{tag}: neither a tag of this architecture ({', '.join(tags) or 'it has none'}) nor a "
-            "file; correct the name or give the path of a checkpoint"
+            f"{architecture}/{tag}: neither a tag of this architecture ({', '.join(tags) or 'it has none'}) "
+            "nor a file; correct the name or give the path of a checkpoint"
         )
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)  # what open_clip logs here is either routine or in the sentence below
@@ -176,13 +179,14 @@ def _open_clip(architecture: str, tag: str, seed: int) -> tuple[nn.Module, Calla
     except Exception as error:  # hub, file and shape errors have no common class
         if Path(tag).is_file():
             raise UserError(
-                f"{tag}: not a checkpoint of {architecture}; give the architecture it was trained with, or a whole file"
+                f"{tag}: not a checkpoint of {architecture}; give the architecture it was trained with"
             ) from error
         config = open_clip.get_pretrained_cfg(architecture, tag)
         raise UserError(
-            f"{architecture}/{tag}: the model hub cannot be reached for {config.get('hf_hub') or 'its text encoder'}; "
-            "call load_clip once on a machine with a network, copy its Hugging Face cache here and set "
-            "HF_HUB_OFFLINE=1, or name a local checkpoint in place of the tag"
+            f"{architecture}/{tag}: the model hub cannot be reached for "
+            f"{config.get('hf_hub') or 'its text encoder'}; call load_clip once on a machine with a network, "
+            "copy its Hugging Face cache here and set HF_HUB_OFFLINE=1, or name a local checkpoint in place "
+            "of the tag"
         ) from error
     finally:
         logging.disable(level)
@@ -201,14 +205,14 @@ def grid_of(tower: VisionTransformer, images: Tensor) -> tuple[int, int]:
     (height, width), (patch_h, patch_w) = images.shape[-2:], tower.patch_size
     if height % patch_h or width % patch_w:
         raise UserError(
-            f"images of {height}x{width} pixels do not divide into patches of {patch_h}x{patch_w}; set the input "
-            f"size to a multiple of {patch_h}"
+            f"images of {height}x{width} pixels do not divide into patches of {patch_h}x{patch_w}; set the "
+            f"input size to a multiple of {patch_h}"
         )
     return height // patch_h, width // patch_w
 
 
 def embed(tower: VisionTransformer, images: Tensor) -> Tensor:
-    """Tokens before the first block; position embeddings are interpolated (bicubic) for sizes other than native."""
+    """Tokens before the first block; for other sizes, position embeddings are interpolated (bicubic)."""
     grid = grid_of(tower, images)
     patches = tower.conv1(images).flatten(2).transpose(1, 2)
     tokens = torch.cat([tower.class_embedding.expand(len(images), 1, -1), patches], dim=1)
@@ -229,7 +233,7 @@ def softmax_attention(query: Tensor, key: Tensor, bias: Tensor | None = None) ->
 
 
 def attention_output(block: ResidualAttentionBlock, mixed: Tensor) -> Tensor:
-    """What the attention branch adds to the tokens: merge heads (B, heads, L, .), output projection, layer scale."""
+    """What the attention branch adds to the tokens: heads (B, heads, L, .) merged, projected, scaled."""
     return block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 

@@ -2,19 +2,20 @@
 
 These maps are TeD-Loc's teacher (paper, section 3.1 and supplement A) and a compared method (table 1).
 
-1. Score. An image feature v = normalise(mean over patches of proj(ln_post(x))) is compared with the texts of the
-   classes and of background words; p = softmax(scale * cos). The target is p_y, the probability of the image's
-   class y: raising it also means lowering its rivals, which suppresses what the class shares with them.
-2. Grad-CAM at F = ln_1 of the last block, patches only: map_j = ReLU(sum_c a_c F_jc), where a_c is the mean over
-   patches of dp_y/dF_c. Only the last block is differentiated. We differentiate the log-odds log(p_y / (1 - p_y)):
-   its gradient is that of p_y divided by the positive number p_y (1 - p_y), so that the normalised map is the same,
-   but it does not vanish by rounding where p_y is nearly 0 or 1.
-3. Class-aware affinity. W = mean over the last blocks and over heads of the patch-to-patch attention. Three rounds
-   of column then row normalisation bring it close to a doubly stochastic D; A = (D + D^T)/2. Only patches in the
-   bounding boxes of the map's parts above 0.4 may send: map <- A^2 (mask * map).
+1. Score. An image feature v = normalise(mean over patches of proj(ln_post(x))) is compared with the texts of
+   the classes and of background words; p = softmax(scale * cos). The target is p_y, the probability of the
+   image's class y: raising it also means lowering its rivals, which suppresses what the class shares with
+   them.
+2. Grad-CAM at F = ln_1 of the last block, patches only: map_j = ReLU(sum_c a_c F_jc), where a_c is the mean
+   over patches of dp_y/dF_c. Only the last block is differentiated. We differentiate the log-odds
+   log(p_y / (1 - p_y)): its gradient is that of p_y divided by the positive number p_y (1 - p_y), so that the
+   normalised map is the same, but it does not vanish by rounding where p_y is nearly 0 or 1.
+3. Class-aware affinity. W = mean over the last blocks and over heads of the patch-to-patch attention. Three
+   rounds of column then row normalisation bring it close to a doubly stochastic D; A = (D + D^T)/2. Only
+   patches in the bounding boxes of the map's parts above 0.4 may send: map <- A^2 (mask * map).
 
-With one class and no background word p_y is 1 whatever the image shows, its gradient is zero and so is the map:
-rivals (background words, sibling classes, or both) are a necessity, not an option.
+With one class and no background word p_y is 1 whatever the image shows, its gradient is zero and so is the
+map: rivals (background words, sibling classes, or both) are a necessity, not an option.
 """
 
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tedloc.clip import Clip, embed, grid_of, project, run_block
+from tedloc.clip import Clip, embed, grid_of, run_block
 from tedloc.errors import UserError
 
 
 @dataclass(frozen=True)
 class ClipESSettings:
-    """Settings. The defaults are the published method's; whether TeD-Loc changed any of them is not documented.
+    """Settings. The defaults are the published method's; whether TeD-Loc changed any is not documented.
 
     template:         prompt of classes and background words, a name or a format string (``tedloc.text``)
     background:       which background words enter the softmax: voc, aviary or none (``tedloc.text``)
@@ -41,7 +42,7 @@ class ClipESSettings:
     affinity_rounds:  rounds of column and row normalisation
     affinity_power:   power of A
     cam_threshold:    share of the map's maximum above which boxes are drawn
-    logit_scale:      scale of the cosines; None for the learned one. A scale far above it saturates the softmax
+    logit_scale:      scale of the cosines; None for the learned one. Far above it one rival alone counts
     """
 
     template: str = "clip-es"
@@ -69,10 +70,10 @@ def clip_es(
     images:     (B, 3, H, W) preprocessed
     targets:    (B,) int64 in [0, K), the class each map is for
     text:       (K, d) unit-norm class embeddings
-    background: (M, d) unit-norm embeddings of background words, None for none; ``tedloc.text.background_embeddings``
-                makes what ``settings`` asks for
-    Returns (B, h, w) float32 on the patch grid, each map min-max normalised to [0, 1]. A map without a positive
-    value (nothing in the image raises the class) comes back as zeros.
+    background: (M, d) unit-norm embeddings of background words, None for none;
+                ``tedloc.text.background_embeddings`` makes what ``settings`` asks for
+    Returns (B, h, w) float32 on the patch grid, each map min-max normalised to [0, 1]. A map without a
+    positive value (nothing in the image raises the class) comes back as zeros.
     Raises ``UserError`` for an image tower that cannot be taken apart, or more affinity blocks than it has.
     """
     tower = clip.tower
@@ -115,7 +116,9 @@ def _affinity_blocks(settings: ClipESSettings, depth: int) -> int:
     """How many last blocks enter the affinity; 0 when it is off."""
     count = round(depth * 2 / 3) if settings.affinity_blocks is None else settings.affinity_blocks
     if settings.affinity and not 1 <= count <= depth:
-        raise UserError(f"affinity_blocks = {count}, but the image tower has {depth} blocks; choose 1 to {depth}")
+        raise UserError(
+            f"affinity_blocks = {count}, but the image tower has {depth} blocks; choose 1 to {depth}"
+        )
     return count if settings.affinity else 0
 
 
@@ -144,10 +147,10 @@ def _refine(maps: Tensor, attention: Tensor, grid: tuple[int, int], settings: Cl
 
 
 def box_mask(score_map: np.ndarray, threshold: float) -> np.ndarray:
-    """Union of the bounding boxes of all parts of a map (h, w) strictly above ``threshold`` times its maximum.
+    """Union of the bounding boxes of all parts of a map (h, w) strictly above ``threshold`` x its maximum.
 
-    Parts are 8-connected, so their boxes are those of the outer contours. Returns (h, w) bool; all False for a map
-    without a positive value.
+    Parts are 8-connected, so their boxes are those of the outer contours. Returns (h, w) bool; all False for
+    a map without a positive value.
     """
     mask = np.zeros(score_map.shape, dtype=bool)
     high = (score_map > threshold * score_map.max()).astype(np.uint8)

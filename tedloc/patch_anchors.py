@@ -1,16 +1,18 @@
-"""Patch anchors: score maps <z_p, t_y> straight from CLIP's patch embeddings (paper, supplement B.1, table 4).
+"""Patch anchors: score maps <z_p, t_y> straight from CLIP's patches (paper, supplement B.1, table 4).
 
-CLIP trains its class token only, so its patch embeddings need not agree with the text. Two later methods change
-nothing but the attention of the last block, with q, k, v its queries, keys and values and s the head width:
+CLIP trains its class token only, so its patch embeddings need not agree with the text. Two later methods
+change nothing but the attention of the last block, with q, k, v its queries, keys and values and s the head
+width:
 
     vanilla  softmax(q k^T / sqrt s) v, the block as it is
-    sclip    [softmax(q q^T / sqrt s) + softmax(k k^T / sqrt s)] v, residual and feed-forward kept (SCLIP, ECCV 2024)
+    sclip    [softmax(q q^T / sqrt s) + softmax(k k^T / sqrt s)] v, residual and feed-forward kept
+             (SCLIP, ECCV 2024)
     naclip   softmax(k k^T / sqrt s + w) v and nothing else: no residual, no feed-forward (NACLIP, WACV 2025).
-             w between patches (i, j) and (m, n) is exp(-((i - m)^2 + (j - n)^2) / (2 sigma^2)), and 0 where the
-             class token takes part
+             w between patches (i, j) and (m, n) is exp(-((i - m)^2 + (j - n)^2) / (2 sigma^2)), and 0 where
+             the class token takes part
 
-All three end with the final norm, the projection and L2 normalisation. Written from the published formulas; the
-sliding windows, name lists and post-processing of the methods' segmentation pipelines are left out.
+All three end with the final norm, the projection and L2 normalisation. Written from the published formulas;
+the sliding windows, name lists and post-processing of the methods' segmentation pipelines are left out.
 """
 
 from typing import NamedTuple
@@ -39,8 +41,8 @@ class DenseEmbeddings(NamedTuple):
     """Unit-norm embeddings of B images in the space of the text.
 
     patches:       (B, d, h, w)
-    cls:           (B, d) class token behind the altered last block; this is what a method that changes the tower in
-                   place classifies with
+    cls:           (B, d) class token behind the altered last block; this is what a method that changes the
+                   tower in place classifies with
     cls_untouched: (B, d) class token of the model as trained; our default for classification
     """
 
@@ -96,5 +98,5 @@ def neighbourhood(grid: tuple[int, int], sigma: float) -> Tensor:
 
 
 def patch_anchor_maps(patches: Tensor, text: Tensor, classes: Tensor) -> Tensor:
-    """<z_p, t_y> for patches (B, d, h, w), text (K, d) and one class per image (B,): (B, h, w) cosines in [-1, 1]."""
+    """(B, h, w) cosines <z_p, t_y> of patches (B, d, h, w), text (K, d) and one class per image (B,)."""
     return torch.einsum("bdhw,bd->bhw", patches, text[classes])

@@ -10,7 +10,8 @@ from tedloc.clip import Clip, load_clip
 from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError, choose
 
-Template = str | Callable[[str], str]  # a format string, or a function of the class name as open_clip keeps them
+# a format string, or a function of the class name as open_clip keeps them
+Template = str | Callable[[str], str]
 
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     "ted-loc": ("Image of a {}.",),  # the paper's figure 2
@@ -22,9 +23,9 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 # CLIP-ES's list for PASCAL VOC: scenes and things that surround objects
 VOC_BACKGROUND = (
-    "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea", "railway",
-    "railroad", "keyboard", "helmet", "cloud", "house", "mountain", "ocean", "road", "rock", "street", "valley",
-    "bridge", "sign",
+    "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea",
+    "railway", "railroad", "keyboard", "helmet", "cloud", "house", "mountain", "ocean", "road",
+    "rock", "street", "valley", "bridge", "sign",
 )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def background_words(name: str) -> tuple[str, ...]:
 
 
 def class_text(model: str, class_names: Sequence[str], template: str = "ted-loc") -> Tensor:
-    """(K, d) unit-norm class texts from a text encoder by name: ``minilm`` or a CLIP (``tedloc.clip.load_clip``)."""
+    """(K, d) unit-norm class texts from an encoder by name: ``minilm`` or a CLIP (see ``load_clip``)."""
     if model == "minilm":
         from tedloc import minilm  # its weights come with an optional package
 

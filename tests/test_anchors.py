@@ -1,12 +1,23 @@
 """Orthogonalisers and their measures."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_clip import unit_vectors
 
-from tedloc.anchors import METHODS, coherence, mean_abs_cosine, orthogonalise, permutation_sensitivity, welch_bound
+from tedloc.anchors import (
+    METHODS,
+    closest_pairs,
+    coherence,
+    cosines,
+    family_cosine,
+    mean_abs_cosine,
+    orthogonalise,
+    permutation_sensitivity,
+    welch_bound,
+)
 from tedloc.errors import UserError
 
 shapes = st.tuples(st.integers(2, 24), st.integers(2, 24))
@@ -32,7 +43,12 @@ def test_qr_rows_are_orthonormal_or_a_tight_frame(shape, seed):
     torch.testing.assert_close(product, torch.eye(min(shape), dtype=torch.float64), atol=1e-5, rtol=0)
 
 
-@given(st.integers(2, 12), st.integers(12, 24), st.integers(0, 50), st.sampled_from(["qr_cols", "polar", "random"]))
+@given(
+    st.integers(2, 12),
+    st.integers(12, 24),
+    st.integers(0, 50),
+    st.sampled_from(["qr_cols", "polar", "random"]),
+)
 @settings(deadline=None, max_examples=40)
 def test_as_many_classes_as_dimensions_become_orthonormal_in_the_text_space(classes, width, seed, method):
     anchors = orthogonalise(alike(classes, width, seed), method)
@@ -150,3 +166,12 @@ def test_orthogonalising_lowers_the_coherence_of_texts_that_are_alike():
     for method in ("qr_rows", "polar"):
         assert welch_bound(40, 16) <= coherence(orthogonalise(text, method)) < coherence(text)
         assert mean_abs_cosine(orthogonalise(text, method)) < 0.5 * mean_abs_cosine(text)
+
+
+def test_families_and_closest_pairs_are_read_off_the_cosines():
+    anchors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert cosines(anchors)[0, 3] == pytest.approx(0.5**0.5)
+    assert family_cosine(anchors, np.array([0, 0, 1, 1])) == pytest.approx((1 + 0.5**0.5) / 2)
+    assert np.isnan(family_cosine(anchors, np.arange(4)))
+    assert closest_pairs(anchors, 2) == [(0, 1), (0, 3)]
+    assert family_cosine(orthogonalise(alike(6, 9), "qr_rows"), np.zeros(6)) == pytest.approx(0, abs=1e-6)
