@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tedloc import notebooks, paths
+from tedloc import notebooks, paths, profiles
 from tedloc.errors import UserError, command
 
 
@@ -27,6 +27,7 @@ def run(
     Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
     Stops at the first notebook that fails (``UserError``); those before it are kept.
     """
+    profiles.get(profile)
     chapters = [notebooks.select(only)] if only else notebooks.chapters()
     for chapter in chapters:
         values = {"profile": chapter.profile or profile, **(parameters or {})}

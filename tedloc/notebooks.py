@@ -191,11 +191,9 @@ def _failure(chapter: Chapter, error: PapermillExecutionError) -> UserError:
 def _write(chapter: Chapter, notebook: NotebookNode, story: dict[str, Any]) -> None:
     """Write an executed notebook, with the story of its making in the metadata and below the heading."""
     notebook.metadata["tedloc"] = story
-    for cell in notebook.cells:  # of its two cells of parameters a page shows the values that held
+    for cell in notebook.cells:  # the line below the heading says what they say
         tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            cell.metadata["tags"] = [*tags, "hide-input"]
-        elif "parameters" in tags:
+        if {"parameters", "injected-parameters"} & set(tags):
             cell.metadata["tags"] = [*tags, "remove-cell"]
     first = notebook.cells[0]
     heading, _, rest = first.source.partition("\n")
@@ -211,5 +209,6 @@ def _badge(story: dict[str, Any]) -> str:
         return ""
     smoke = " (this profile only shows that the notebook runs: **its numbers mean nothing**)"
     profile = f"Profile `{story['profile']}`{smoke if story['profile'] == 'smoke' else ''}"
-    parts = [profile, f"commit `{story['commit']}`", story["date"], story["device"], f"{story['seconds']:.0f} s"]
+    changed = [f"`{name} = {value!r}`" for name, value in story["parameters"].items() if name != "profile"]
+    parts = [profile, *changed, f"commit `{story['commit']}`", story["date"], story["device"], f"{story['seconds']:.0f} s"]
     return "\n:::{div} provenance\n" + " · ".join(parts) + "\n:::\n"

@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 MARKUP = re.compile(r"(``.+?``|:\w+:`[^`]+`)", re.DOTALL)
 # "name:  text", "name  text" or "first, second: text": what a name means
-COLUMN = re.compile(r"^(?:(?P<term>\S(?:.{0,38}?\S)?):?\s{2,}|(?P<name>[\w.`*]+(?:, [\w.`*]+)*):\s)(?P<text>\S.*)$")
+COLUMN = re.compile(r"^(?:(?P<term>\S(?:.{0,38}?\S)??):?\s{2,}|(?P<name>[\w.`*]+(?:, [\w.`*]+)*):\s)(?P<text>\S.*)$")
 ITEM = re.compile(r"^(?P<mark>[-*]|\d+\.) +(?P<text>\S.*)$")
 
 

@@ -1,0 +1,243 @@
+"""The runner of the notebooks and the builder of the book, on notebooks and contents of their own."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tedloc import book, notebooks, paths
+from tedloc.errors import UserError
+from tedloc.profiles import PROFILES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HEAD = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A title
+#
+# Words.
+
+# %% tags=["parameters"]
+profile = "smoke"
+times = 1
+
+# %%
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A function that lays out a checkout of notebooks (name -> last cell) with these contents."""
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.delenv("TEDLOC_DATA", raising=False)
+
+    def lay_out(chapters: list[str] | None = None, **sources: str) -> Path:
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        (tmp_path / "book").mkdir(exist_ok=True)
+        for name, cell in sources.items():
+            (tmp_path / "notebooks" / f"{name}.py").write_text(HEAD + cell + "\n")
+        listed = "".join(f"  - file: {chapter}\n" for chapter in chapters or [f"executed/{name}" for name in sources])
+        (tmp_path / "book" / "_toc.yml").write_text(f"format: jb-book\nroot: intro\nchapters:\n{listed}")
+        return tmp_path
+
+    return lay_out
+
+
+def left_over(root: Path) -> list[str]:
+    return sorted(str(file.relative_to(root / "book" / "executed")) for file in (root / "book").rglob("executed/**/*"))
+
+
+def test_a_notebook_runs_with_its_parameters_and_tells_its_story(checkout):
+    checkout(hello='print(profile * times)')
+    book.run("aviary", parameters={"times": 2})
+    done = nbformat.read(notebooks.chapters()[0].executed, as_version=4)
+    assert done.cells[-1].outputs[0].text == "aviaryaviary\n"
+    assert done.metadata.tedloc.profile == "aviary" and done.metadata.tedloc.parameters.times == 2
+    assert done.cells[0].source.startswith("# A title\n\n:::{div} provenance\nProfile `aviary`")
+    assert "`times = 2`" in done.cells[0].source and done.cells[0].source.endswith("Words.")
+
+
+def test_what_is_current_is_not_run_again_and_what_has_changed_is(checkout, capsys):
+    root = checkout(hello="print(1)")
+    (chapter,) = notebooks.chapters()
+    book.run("aviary")
+    made = chapter.executed.stat().st_mtime_ns
+    capsys.readouterr()
+    book.run("aviary")
+    assert "up to date" in capsys.readouterr().out and chapter.executed.stat().st_mtime_ns == made
+    assert notebooks.is_current(chapter, {"profile": "aviary"})
+    assert not notebooks.is_current(chapter, {"profile": "smoke"})
+    assert not notebooks.is_current(chapter, {"profile": "aviary", "times": 3})
+    book.run("aviary", force=True)
+    assert chapter.executed.stat().st_mtime_ns > made
+    (root / "notebooks" / "hello.py").write_text(HEAD + "print(2)\n")
+    assert not notebooks.is_current(chapter, {"profile": "aviary"})
+
+
+def test_the_fingerprint_knows_the_place_of_the_data_and_the_pins(checkout, monkeypatch):
+    root = checkout(hello="print(1)")
+    chapter = notebooks.chapters()[0]
+    prints = [notebooks.fingerprint(chapter, {})]
+    monkeypatch.setenv("TEDLOC_DATA", str(root / "elsewhere"))
+    prints.append(notebooks.fingerprint(chapter, {}))
+    (root / "requirements.lock").write_text("torch==0\n")
+    prints.append(notebooks.fingerprint(chapter, {}))
+    assert len(set(prints)) == 3
+    assert prints[-1] == notebooks.fingerprint(chapter, {})
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(checkout):
+    root = checkout(hello="print(1)")
+    with pytest.raises(UserError, match=r"parameter of hello.py 'tines'; choose one of: profile, times"):
+        book.run("aviary", parameters={"tines": 2})
+    assert left_over(root) == []
+
+
+@pytest.mark.parametrize("cell, message", [
+    ("1 / 0", r"(?s)hello.py, cell 3 failed:.*ZeroDivisionError.*cell 3: ZeroDivisionError: division by zero"),
+    ("from tedloc.errors import UserError\nraise UserError('set it')", r"^notebook \S+hello.py, cell 3: set it$"),
+    ("import os\nos._exit(1)", r"hello.py did not finish: DeadKernelError"),
+])  # fmt: skip
+def test_a_failing_notebook_is_named_and_leaves_the_earlier_result(checkout, cell, message):
+    root = checkout(hello="print(1)")
+    book.run("aviary")
+    executed = notebooks.chapters()[0].executed
+    before = executed.read_bytes()
+    checkout(hello=cell)
+    with pytest.raises(UserError, match=message):
+        book.run("aviary")
+    assert executed.read_bytes() == before
+    assert left_over(root) == ["hello.ipynb"]
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_keeps_what_is_finished(checkout, capsys):
+    root = checkout(first="print(1)", second="raise KeyboardInterrupt")
+    with pytest.raises(SystemExit) as stop:
+        book.main(["run", "--profile", "aviary"])
+    assert stop.value.code == 130
+    assert "go on from here" in capsys.readouterr().err
+    assert left_over(root) == ["first.ipynb"]
+
+
+def test_contents_without_their_notebook_are_refused(checkout):
+    checkout(["executed/hello", "executed/absent"], hello="print(1)")
+    with pytest.raises(UserError, match=r"_toc.yml lists executed/absent, but there is no \S+absent.py"):
+        book.build()
+
+
+def test_the_book_is_not_built_without_every_chapter(checkout):
+    checkout(hello="print(1)")
+    with pytest.raises(UserError, match="chapter hello has not been executed; run: python -m tedloc.book run --only"):
+        book.build()
+
+
+def test_the_book_is_not_built_around_an_error(checkout):
+    checkout(hello="print(1)")
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", outputs=[
+        nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])])])  # fmt: skip
+    executed = notebooks.chapters()[0].executed
+    executed.parent.mkdir(parents=True)
+    nbformat.write(page, executed)
+    with pytest.raises(UserError, match=r"chapter hello holds an error \(cell 0: ZeroDivisionError: division by zero\)"):
+        book.build()
+
+
+def test_an_error_that_only_papermill_noticed_is_found(tmp_path):
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x")])
+    nbformat.write(page, tmp_path / "fine.ipynb")
+    assert notebooks.error_in(tmp_path / "fine.ipynb") is None
+    page.cells[0].metadata["papermill"] = {"exception": True}
+    nbformat.write(page, tmp_path / "cell.ipynb")
+    assert notebooks.error_in(tmp_path / "cell.ipynb") == "cell 0 raised an error"
+
+
+@pytest.mark.parametrize("profile, why", [("smoke", "This is the `smoke` book"), ("aviary", "`tiny-imagenet-200/`")])
+def test_a_chapter_on_data_that_is_not_here_says_so_on_its_page(checkout, capsys, profile, why):
+    checkout(["executed/tiny-imagenet/hello"], hello="print(1)")
+    book.run(profile)
+    (chapter,) = notebooks.chapters()
+    assert chapter.name == "tiny-imagenet/hello" and chapter.profile == "tiny-imagenet"
+    (cell,) = nbformat.read(chapter.executed, as_version=4).cells
+    assert why in cell.source and "Not computed" in cell.source
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_chapter_of_its_own_profile_runs_where_its_data_is(checkout):
+    root = checkout(["executed/tiny-imagenet/hello"], hello="print(profile)")
+    (root / "data" / "tiny-imagenet-200").mkdir(parents=True)
+    book.run("aviary")
+    (chapter,) = notebooks.chapters()
+    assert nbformat.read(chapter.executed, as_version=4).cells[-1].outputs[0].text == "tiny-imagenet\n"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["run", "--only", "helo"], "error: unknown notebook 'helo'; choose one of: hello"),
+    (["run", "--profile", "avairy"], "error: unknown profile 'avairy'; choose one of: aviary"),
+    (["run", "-p", "profile", "aviary"], "error: give the profile by --profile"),
+])  # fmt: skip
+def test_bad_input_gets_one_sentence_and_exit_code_two(checkout, capsys, arguments, message):
+    checkout(hello="print(1)")
+    with pytest.raises(SystemExit) as stop:
+        book.main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1
+
+
+def test_parameter_values_are_read_as_python_writes_them():
+    assert [book._value(text) for text in ("3", "1e-3", "True", "None", "[0, 1]", "aviary", "a-b")] == [
+        3, 1e-3, True, None, [0, 1], "aviary", "a-b"]  # fmt: skip
+
+
+def load_extension(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_ext" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_docstrings_keep_their_meaning_on_the_page():
+    to_rst = load_extension("package_api").to_rst
+    assert to_rst("One *line* with ``code`` and t_k | x_.") == r"One \*line\* with ``code`` and t\_k \| x\_."
+    assert to_rst("L. Welch, 1974.") == r"L\. Welch, 1974."
+    columns = "z:     (B, d, H, W)\nanchors: (K, d); one a\n    class\nRaises ``UserError``."
+    assert to_rst(columns) == "z\n   (B, d, H, W)\n\nanchors\n   (K, d); one a class\n\nRaises ``UserError``."
+    assert to_rst("Uses:\n\n    python -m x --y") == "Uses:\n\n.. code-block:: none\n\n   python -m x --y"
+    assert to_rst("1. First\n   of all.\n2. Then.") == "1. First of all.\n\n2. Then."
+
+
+def commands(page: str) -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    return [[word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)] for line in lines]
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/reproduce.md"])
+def test_commands_that_we_print_exist(page):
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+    checked = set()
+    for program, *arguments in commands(page):
+        checked.add(program)
+        match program:
+            case "make":
+                assert arguments[0] in targets
+            case "python":
+                assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1])
+            case "papermill":
+                assert (ROOT / arguments[0]).exists() and arguments[2:4] == ["-p", "profile"]
+                assert arguments[4] in PROFILES
+            case "conda" if arguments[:2] == ["env", "create"]:
+                assert (ROOT / arguments[-1]).exists()
+            case _:
+                assert program in ("pytest", "pip", "conda", "export"), f"{page}: {program} is not checked by this test"
+    assert {"make", "papermill"} <= checked
