@@ -12,6 +12,7 @@ Values are kept as text, because "70.0" and "70" differ in what they say about r
 ``published`` give floats. Methods carry their field names ("GenPromp" where the paper prints "GenPrompt").
 """
 
+import csv
 from functools import cache
 
 import pandas as pd
@@ -24,8 +25,13 @@ DATASETS = ("CUB", "ILSVRC")
 
 
 @cache
+def _records(name: str) -> list[dict[str, str]]:
+    with open(paths.PAPER / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _read(name: str) -> pd.DataFrame:
-    return pd.read_csv(paths.PAPER / f"{name}.csv", dtype=str, keep_default_na=False)
+    return pd.DataFrame(_records(name))
 
 
 def printed() -> pd.DataFrame:
@@ -33,12 +39,20 @@ def printed() -> pd.DataFrame:
 
     Columns: table, row, printed (the row's label as the paper prints it), column, dataset, value, unit, note.
     """
-    return _read("tables").copy()
+    return _read("tables")
 
 
 def claims() -> pd.DataFrame:
     """Numbers stated in the running text: section, row, column, dataset, value, unit, quote."""
-    return _read("claims").copy()
+    return _read("claims")
+
+
+def own_value(method: str, column: str, dataset: str) -> float | None:
+    """What a method itself reports in one column, a journal before a conference version; None if nothing."""
+    rows = [entry for entry in _records("published")
+            if (entry["method"], entry["column"], entry["dataset"]) == (method, column, dataset)]  # fmt: skip
+    rows.sort(key=lambda entry: entry["kind"] == "conference")
+    return float(rows[0]["value"]) if rows else None
 
 
 def quotes(topic: str) -> list[str]:
@@ -50,7 +64,7 @@ def quotes(topic: str) -> list[str]:
 
 def thresholds() -> pd.DataFrame:
     """How released code picks the box threshold: method, rule, cub, ilsvrc, source."""
-    return _read("thresholds").copy()
+    return _read("thresholds")
 
 
 def elsewhere(topic: str) -> pd.DataFrame:
@@ -64,26 +78,26 @@ def elsewhere(topic: str) -> pd.DataFrame:
 def claimed(row: str, column: str, dataset: str = "") -> float:
     """One number of the running text: ``claimed("TeD-Loc", "CL", "CUB")`` is 93.0."""
     everything = _read("claims")
-    wanted = (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
+    wanted = (
+        (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
+    )
     if wanted.sum() != 1:
-        raise UserError(f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}")
+        raise UserError(
+            f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}"
+        )
     return float(everything.loc[wanted, "value"].iloc[0])
 
 
 def backbones() -> pd.DataFrame:
     """Table 1's backbone headers: method, classifier, localizer (printed) and the same two as published."""
-    return _read("backbones").copy()
+    return _read("backbones")
 
 
 def table(number: int) -> pd.DataFrame:
     """One table of the paper, one row a number: row, column, dataset, value (float, NaN for a dash), unit."""
-    return _numbers(number).drop(columns="note")
-
-
-def _numbers(number: int) -> pd.DataFrame:
     everything = _read("tables")
     choose("table of the paper", str(number), set(everything["table"]))
-    rows = everything[everything["table"] == str(number)].drop(columns=["table", "printed"])
+    rows = everything[everything["table"] == str(number)].drop(columns=["table", "printed", "note"])
     return rows.assign(value=pd.to_numeric(rows["value"])).reset_index(drop=True)
 
 
@@ -92,16 +106,12 @@ def value(table: int, row: str, column: str, dataset: str = "") -> float:
 
     NaN where the paper prints a dash. Raises ``UserError`` when the paper has no such entry.
     """
-    numbers = _numbers(table)
-    choose(f"row of Table {table}", row, set(numbers["row"]))
-    numbers = numbers[numbers["row"] == row]
-    choose(f"column of Table {table}", column, set(numbers["column"]))
-    numbers = numbers[numbers["column"] == column]
-    match = numbers[numbers["dataset"] == dataset]
-    if len(match) != 1:
-        known = ", ".join(repr(name) for name in numbers["dataset"])
-        raise UserError(f"Table {table}, {row}, {column}: dataset must be one of {known}, not {dataset!r}")
-    return float(match["value"].iloc[0])
+    entries = _records("tables")
+    where = {"table": str(table), "row": row, "column": column, "dataset": dataset}
+    for name, wanted in where.items():
+        choose(f"{name} (Table {table}, {row}, {column})", wanted, {entry[name] for entry in entries})
+        entries = [entry for entry in entries if entry[name] == wanted]
+    return float(entries[0]["value"] or "nan")
 
 
 def published(method: str, kind: str | None = None) -> pd.DataFrame:
