@@ -66,7 +66,7 @@ def background_words(name: str) -> tuple[str, ...]:
     """Background words by name: ``voc`` (CLIP-ES's 25), ``aviary`` (the scenery it draws) or ``none``."""
     choose("list of background words", name, ("voc", "aviary", "none"))
     if name == "aviary":
-        from tedloc.data.aviary import BACKGROUND_WORDS  # the aviary alone needs its drawing code
+        from tedloc.data.aviary_scenery import BACKGROUND_WORDS  # the aviary alone needs its drawing code
 
         return tuple(BACKGROUND_WORDS)
     return VOC_BACKGROUND if name == "voc" else ()
