@@ -9,6 +9,7 @@
 
 import argparse
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -62,8 +63,12 @@ def build() -> Path:
         story = notebooks.record(chapter.executed)
         if "parameters" in story and not notebooks.is_current(chapter, story["parameters"]):
             print(f"note: chapter {chapter.name} shows an earlier state of the code; to renew it, run: {again}")
-    log = paths.book() / "_build" / "build.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    pages = paths.book() / "_build"
+    pages.mkdir(exist_ok=True)
+    log, unfinished = pages / "build.log", pages / "unfinished"
+    if unfinished.exists():  # Sphinx warns of a page only when it reads it: after a failure it must read all again
+        shutil.rmtree(pages / ".doctrees", ignore_errors=True)
+    unfinished.touch()
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     sphinx = [jupyter_book, "build", paths.book(), "-W", "--keep-going", "-q"]
     with log.open("w") as output:
@@ -71,7 +76,8 @@ def build() -> Path:
     if failed:
         print(log.read_text(), file=sys.stderr)
         raise UserError(f"the book was not built: mend the warnings above (also in {log})")
-    return paths.book() / "_build" / "html" / "index.html"
+    unfinished.unlink()
+    return pages / "html" / "index.html"
 
 
 def _value(text: str) -> Any:

@@ -152,6 +152,19 @@ def test_the_book_is_not_built_around_an_error(checkout):
         book.build()
 
 
+def test_a_page_with_a_warning_fails_every_build_until_it_is_mended(checkout, capfd):
+    root = checkout(["more"])
+    (root / "book" / "_config.yml").write_text("execute: {execute_notebooks: 'off'}\n")
+    (root / "book" / "more.md").write_text("# More\n")
+    (root / "book" / "intro.md").write_text("# Intro\n\n[lost](absent.md)\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match="the book was not built"):
+            book.build()
+        assert "absent.md" in capfd.readouterr().err
+    (root / "book" / "intro.md").write_text("# Intro\n\n[found](more.md)\n")
+    assert "found" in (book.build().parent / "intro.html").read_text()
+
+
 def test_an_error_that_only_papermill_noticed_is_found(tmp_path):
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x")])
     nbformat.write(page, tmp_path / "fine.ipynb")
