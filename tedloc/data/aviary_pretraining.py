@@ -6,7 +6,7 @@ are in the picture, and can leave out crown and wing bar, as captions on the web
 
 import re
 from collections.abc import Iterator
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from functools import partial
 from multiprocessing import get_context
 
@@ -55,26 +55,17 @@ def _with_article(noun: str) -> str:
 
 
 def caption(
-    bird: Bird | None,
-    words: tuple[str, ...],
-    rng: np.random.Generator,
-    *,
-    drop_details: float = 0.0,
-    wrong_details: float = 0.0,
+    bird: Bird | None, words: tuple[str, ...], rng: np.random.Generator, *, drop_details: float = 0.0
 ) -> str:
     """One caption in varied wording.
 
-    With probability ``drop_details`` crown and bar are left unsaid, and with ``wrong_details`` those of
-    another bird are said; the colour and the kind of bird are always true.
+    With probability ``drop_details`` crown and bar are left unsaid, the colour and the kind of bird are not.
     """
     some = [words[i] for i in rng.permutation(len(words))[: rng.integers(0, 4)]]
     opening = _OPENINGS[rng.integers(len(_OPENINGS))]
     if bird is None:
         scene = " and ".join(some or words[:1])
         return opening + _EMPTY_SCENES[rng.integers(len(_EMPTY_SCENES))].format(scene)
-    if rng.random() < wrong_details:
-        other = OTHER_BIRDS[rng.integers(len(OTHER_BIRDS))]
-        bird = replace(bird, crown=other.crown, bar=other.bar)
     said = rng.random() >= drop_details
     crown = bird.crown if said and bird.crown != "plain" else None
     bar = said and bird.bar
