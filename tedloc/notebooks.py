@@ -135,14 +135,15 @@ def execute(chapter: Chapter, parameters: dict[str, Any], progress: bool = True)
     start = time.monotonic()
     try:
         done = papermill.execute_notebook(notebook, None, parameters, cwd=paths.notebooks(), progress_bar=progress,
-                                          extra_arguments=QUIET_KERNEL)  # fmt: skip
+                                          start_timeout=300, extra_arguments=QUIET_KERNEL)  # fmt: skip
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
         raise _failure(chapter, error) from error
-    except (DeadKernelError, CellTimeoutError) as error:
+    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:  # the last: its kernel did not start
         raise UserError(f"notebook {chapter.source} did not finish: {type(error).__name__}: {error}; "
-                        "most often the machine ran out of memory: close other programs and start again") from error  # fmt: skip
+                        "most often the machine was short of memory or time: close other programs and start again"
+                        ) from error  # fmt: skip
     seconds = time.monotonic() - start
     profile = parameters.get("profile", "")
     story = provenance() | {"profile": profile, "parameters": parameters, "seconds": round(seconds, 1)}
