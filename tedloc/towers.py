@@ -6,8 +6,9 @@ it runs on OpenAI's weights and on EVA. Both see a 10x10 grid of 8-pixel patches
 start with three strided convolutions in place of the one patch convolution, without which so small a model
 learns too slowly on a CPU.
 
-Shipped: ``encoder``, ``clip``, ``clip-hard`` (the texts of one family nearly coincide), and a second,
-independent pair ``encoder-1``, ``clip-1``. ``weights/towers.json`` says how each was made and how good it is.
+Shipped: ``encoder``, ``clip``, and ``clip-hard``, whose captions never named crown or wing bar, so that it can
+tell families apart but hardly species. ``weights/towers.json`` says how each was made and how good it is. The
+encoder did not learn the tails, so nothing it computes tells a grey finch from a grey whydah.
 """
 
 import hashlib

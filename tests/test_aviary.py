@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tedloc.data import open_split
+from tedloc.data import aviary, open_split
 from tedloc.data.aviary import FAMILY_OF, NOUNS, OTHER_BIRDS, SPECIES, bird_name, tight_box
 from tedloc.data.aviary_drawing import BILLS, COLOURS, CROWNS, TAILS, render
 from tedloc.data.aviary_pretraining import (
@@ -47,6 +47,13 @@ def test_box_is_tight_and_inclusive(val):
         mask = val.mask(i)
         assert not mask[~inside].any()
         assert mask[y0].any() and mask[y1].any() and mask[:, x0].any() and mask[:, x1].any()
+
+
+def test_boxes_from_the_cache_are_those_that_were_drawn(monkeypatch):
+    drawn = open_split("aviary", "val", seed=13, per_class=1)
+    monkeypatch.setattr(aviary, "_rendered", None)  # drawing again would fail
+    again = open_split("aviary", "val", seed=13, per_class=1)
+    assert again.fingerprint() == drawn.fingerprint()
 
 
 def test_fewer_images_a_class_are_the_first_of_more(val):

@@ -9,13 +9,16 @@ towers (``tedloc.towers``); no target species is in it.
 An image is a pure function of (seed, split, id): nothing is stored and nothing depends on order.
 """
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from tedloc.data import SPLITS, ImageSet
+from tedloc import paths
+from tedloc.data import SPLITS, ImageSet, aviary_canvas, aviary_drawing, aviary_scenery
 from tedloc.data.aviary_canvas import SIZE
 from tedloc.data.aviary_drawing import BILLS, COLOURS, CROWNS, TAILS, Bird, Rendering, render
 from tedloc.data.aviary_scenery import BACKGROUND_WORDS as BACKGROUND_WORDS
@@ -99,6 +102,20 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     return np.array([x[0], y[0], x[-1], y[-1]], dtype=np.int64)
 
 
+def _boxes(keys: list[str], birds: list[Bird]) -> np.ndarray:
+    """(N, 1, 4) tight boxes; drawn once, then kept in the cache until the drawing code changes."""
+    digest = hashlib.sha256(repr((keys, birds)).encode())
+    for module in (aviary_canvas, aviary_scenery, aviary_drawing):
+        digest.update(Path(module.__file__).read_bytes())
+    file = paths.cache() / "aviary" / f"boxes-{digest.hexdigest()[:24]}.npy"
+    if file.exists():
+        return np.load(file)
+    boxes = [tight_box(_rendered(key, bird).mask) for key, bird in zip(keys, birds, strict=True)]
+    with paths.replacing(file) as scratch:
+        np.save(scratch, np.stack(boxes)[:, None])
+    return np.stack(boxes)[:, None]
+
+
 def open(
     split: str, *, seed: int = 0, per_class: int | None = None, classes: list[str] | None = None
 ) -> Aviary:
@@ -123,13 +140,12 @@ def open(
         ids += [f"{split}/{name.replace(' ', '-')}/{n:04d}" for n in range(per_class)]
         labels += [label] * per_class
         birds += [known[name]] * per_class
-    boxes = [tight_box(_rendered(f"{seed}/{i}", bird).mask)[None] for i, bird in zip(ids, birds, strict=True)]
     return Aviary(
         name="aviary",
         split=split,
         ids=ids,
         labels=np.array(labels, dtype=np.int64),
-        boxes=boxes,
+        boxes=list(_boxes([f"{seed}/{i}" for i in ids], birds)),
         sizes=np.full((len(ids), 2), SIZE, dtype=np.int64),
         class_names=names,
         birds=tuple(birds),
