@@ -1,25 +1,29 @@
 """Is one variant better than another? Differences on the same images, with what speaks for them.
 
-A difference is taken image by image between runs of the same seed, and averaged over seeds; its 95 % interval
-resamples the images (bootstrap). Two things can fool a reader of two means, which images happen to be in the test
-split and which seed happened to be drawn, so a difference counts only when the interval leaves out zero *and*
-every seed has the same sign.
-
-Thresholds stay as they were chosen on all images; a subset is scored at the same one.
+Two things can fool a reader of two numbers: which images happen to be in the test split, and which seed happened to
+be drawn. So a difference is taken between runs of the same seed and averaged over seeds, its 95 % interval resamples
+the images (:mod:`tedloc.uncertainty`), and it counts only when the interval leaves out zero *and* every seed has the
+same sign.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from tedloc import trivial, uncertainty
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
+from tedloc.metrics import LocalizationMeter
 from tedloc.report import Verdict, number, verdict
 from tedloc.runs import Run
 from tedloc.settings import Profile
 
-RESAMPLES = 2000
+Meters = Sequence[LocalizationMeter]  # of one variant, one a seed; a method without seeds has one
+HALF = "MaxBoxAcc@0.5"
+SAMPLES = 1000  # bootstrap resamples
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,91 @@ def _signed(value: float) -> str:
     return number(value, 1, signed=True)
 
 
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval. values: (R, N), R runs on N images; images are resampled, runs averaged."""
-    per_image = np.atleast_2d(np.asarray(values, dtype=float)).mean(0)
-    draws = np.random.default_rng(seed).multinomial(len(per_image), np.full(len(per_image), 1 / len(per_image)), RESAMPLES)
-    low, high = np.percentile(draws @ per_image / len(per_image), (2.5, 97.5))
-    return float(per_image.mean()), float(low), float(high)
+def meters(runs: Sequence[Run], route: str | None = None, split: str = "test") -> list[LocalizationMeter]:
+    """The runs' per-image results by one route (default: the headline's)."""
+    return [_meter(run.folder, route or run.routes[0], split) for run in runs]
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
-    """Paired difference of two sets of per-image results in per cent.
+@lru_cache(maxsize=128)
+def _meter(folder: Path, route: str, split: str) -> LocalizationMeter:
+    return Run(folder).meter(route, split)
 
-    ours, theirs: (R, N) on the same N images in the same order; row i of both has the same seed. One row stands for
-    a method without seeds and is compared with every row of the other.
-    Raises ``UserError`` when the images or the numbers of seeds do not agree.
+
+def box_meter(size: tuple[float, float], images: ImageSet, grid: int = 224) -> LocalizationMeter:
+    """One centred box, of a width and height relative to the image's, predicted for every image."""
+    meter = LocalizationMeter(grid=grid)
+    predicted = np.tile(trivial.on_grid(size, grid), (len(images), 1))
+    meter.update_boxes(images.ids, predicted, images.boxes, images.sizes, images.labels)
+    return meter
+
+
+def object_shares(meter: LocalizationMeter) -> np.ndarray:
+    """(N,) share of the image that the ground-truth box fills, the largest where there are several; sorted by id."""
+    records = meter.records
+    areas = (records.targets[:, 2:] - records.targets[:, :2] + 1).prod(axis=1)
+    return np.maximum.reduceat(areas, np.concatenate([[0], records.counts.cumsum()[:-1]])) / meter.grid ** 2
+
+
+def values(found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None) -> list[float]:
+    """The metric in percent, one value a seed.
+
+    metric: as in ``LocalizationMeter.compute``; "(val threshold)" needs ``val``, the validation meters
+    subset: (N,) bool over the images sorted by id: only these are scored, at the threshold chosen on all
     """
-    ours, theirs = np.atleast_2d(ours), np.atleast_2d(theirs)
-    if ours.shape[1] != theirs.shape[1] or len({len(ours), len(theirs)} - {1}) > 1:
-        raise UserError(f"results of shape {ours.shape} and {theirs.shape} cannot be paired; give runs of the same "
-                        "seeds on the same images")
-    gaps = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
-    return Difference(*interval(gaps), tuple(gaps.mean(1)))
+    every = np.ones((1, len(found[0])), np.float32) if subset is None else subset[None].astype(np.float32)
+    return [float(statistic(every)[0]) for statistic in _statistics(found, metric, val, subset)]
+
+
+def interval(found: Meters, metric: str = HALF, *, val: Meters | None = None, subset: np.ndarray | None = None,
+             seed: int = 0) -> tuple[float, float]:  # fmt: skip
+    """(low, high): 95 % bootstrap interval of the mean over seeds; see :func:`values`."""
+    statistics = _statistics(found, metric, val, subset)
+    return _interval(lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed)
+
+
+def difference(ours: Meters, theirs: Meters, metric: str = HALF, *, val: tuple[Meters, Meters] | None = None,
+               subset: np.ndarray | None = None, seed: int = 0) -> Difference:  # fmt: skip
+    """``ours - theirs`` on the same images, run by run of the same seed; one run alone is compared with all others.
+
+    val, subset: as in :func:`values`. Raises ``UserError`` when the images or the numbers of seeds do not agree.
+    """
+    if len({len(ours), len(theirs)} - {1}) > 1:
+        raise UserError(f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds")
+    if any(not np.array_equal(ours[0].records.ids, other.records.ids) for other in (*ours, *theirs)):
+        raise UserError("a paired difference needs results on the same images; these hold different ones")
+    ours_val, theirs_val = val or (None, None)
+    first, second = _statistics(ours, metric, ours_val, subset), _statistics(theirs, metric, theirs_val, subset)
+    count = max(len(first), len(second))
+    pairs = list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
+
+    def gaps(drawn: np.ndarray) -> np.ndarray:
+        return np.array([one(drawn) - other(drawn) for one, other in pairs])
+
+    every = np.ones(len(ours[0])) if subset is None else subset
+    by_seed = gaps(every[None].astype(np.float32))[:, 0]
+    low, high = _interval(lambda drawn: gaps(drawn).mean(axis=0), len(ours[0]), subset, seed)
+    return Difference(float(by_seed.mean()), low, high, tuple(by_seed.tolist()))
+
+
+def _statistics(found: Meters, metric: str, val: Meters | None, subset: np.ndarray | None) -> list[uncertainty.Statistic]:
+    val = val or [None] * len(found)
+    if subset is None or metric in ("Top-1 CL", "Top-5 CL", "PxAP"):
+        return [uncertainty._statistic(meter, metric, "largest", v, None) for meter, v in zip(found, val, strict=True)]
+    name, _, rule = metric.partition(" (")
+    thresholds = [(v if rule else meter).best_threshold() for meter, v in zip(found, val, strict=True)]
+    return [uncertainty._statistic(meter, f"{name} (fixed threshold)", "largest", None, threshold)
+            for meter, threshold in zip(found, thresholds, strict=True)]  # fmt: skip
+
+
+def _interval(statistic: uncertainty.Statistic, count: int, subset: np.ndarray | None, seed: int) -> tuple[float, float]:
+    kept = np.arange(count) if subset is None else np.flatnonzero(subset)
+    found = []
+    for drawn in uncertainty._resamples(len(kept), seed, SAMPLES):
+        weights = np.zeros((len(drawn), count), np.float32)
+        weights[:, kept] = drawn
+        found.append(statistic(weights))
+    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def judge(claim: str, found: Difference, decidable: bool = True, before: str = "") -> Verdict:
@@ -77,13 +145,6 @@ def judge(claim: str, found: Difference, decidable: bool = True, before: str = "
     """
     holds = {1: True, -1: False, 0: None}[found.sign()] if decidable else None
     return verdict(claim, holds, before + str(found))
-
-
-def area_shares(images: ImageSet) -> np.ndarray:
-    """(N,) share of the image that the ground-truth box fills, the largest where there are several."""
-    pixels = np.prod(np.asarray(images.sizes), axis=1)
-    areas = [max((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)) for box in map(np.atleast_2d, images.boxes)]
-    return np.array(areas) / pixels
 
 
 def provenance(profile: Profile, runs: Sequence[Run]) -> dict:
