@@ -22,8 +22,8 @@ from tedloc.data import SPLITS, open_split
 from tedloc.data.tiny_imagenet import FOLDER
 from tedloc.errors import UserError, command
 
-# Stanford publishes no checksum. This one is recorded by independent projects that fetch the same 248,100,043
-# bytes, e.g. Avalanche (https://github.com/ContinualAI/avalanche, avalanche/benchmarks/datasets/tiny_imagenet).
+# Stanford publishes no checksum. This one is recorded by independent projects that fetch the same
+# 248,100,043 bytes, e.g. Avalanche (https://github.com/ContinualAI/avalanche, its tiny_imagenet data set).
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
@@ -45,17 +45,21 @@ def verify() -> None:
 
 
 def fetch(url: str = URL, md5: str = MD5) -> None:
-    """Download the official archive, check it, and extract it; an interrupted fetch leaves no half data set."""
+    """Download the official archive, check it, extract it; an interrupted fetch leaves no half data set."""
     target = paths.data() / FOLDER
     if target.exists():
         raise UserError(f"{target} is there already; remove it first, or run `verify` to check it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        archive = pooch.retrieve(url, known_hash=f"md5:{md5}", path=target.parent, fname=f"{FOLDER}.zip", progressbar=True)
+        archive = pooch.retrieve(
+            url, known_hash=f"md5:{md5}", path=target.parent, fname=f"{FOLDER}.zip", progressbar=True
+        )
     except ValueError as error:  # pooch: the hash does not match
         raise UserError(f"{url} does not have the expected checksum, so it was not used: {error}") from None
     except OSError as error:  # requests' errors are OSErrors
-        raise UserError(f"{url} cannot be fetched ({error}); put the archive's folder at {target} by hand") from None
+        raise UserError(
+            f"{url} cannot be fetched ({error}); put the archive's folder at {target} by hand"
+        ) from None
     scratch = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=target.parent))
     try:
         with zipfile.ZipFile(archive) as package:
@@ -69,4 +73,6 @@ def fetch(url: str = URL, md5: str = MD5) -> None:
 
 
 if __name__ == "__main__":
-    command(tyro.extras.subcommand_cli_from_dict)({"status": status, "verify": verify, "fetch": fetch}, description=__doc__)
+    command(tyro.extras.subcommand_cli_from_dict)(
+        {"status": status, "verify": verify, "fetch": fetch}, description=__doc__
+    )

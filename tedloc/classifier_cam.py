@@ -1,8 +1,8 @@
-"""CAM (Zhou et al., 2016) of a network's own ImageNet classifier: the off-the-shelf teacher where no CLIP is at hand.
+"""CAM (Zhou et al., 2016) of a network's own ImageNet classifier: the teacher where no CLIP is at hand.
 
-A classifier that averages its last features over the image and applies a linear layer has, for class c, the map
-M_c(p) = <w_c, F_p>; the mean of the map plus the bias is the logit. Nothing is trained. The classifier has seen
-ImageNet's labels, and no boxes.
+A classifier that averages its last features over the image and applies a linear layer has, for class c, the
+map M_c(p) = <w_c, F_p>; the mean of the map plus the bias is the logit. Nothing is trained. The classifier
+has seen ImageNet's labels, and no boxes.
 """
 
 import numpy as np
@@ -11,14 +11,22 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 
 from tedloc.data import ImageSet
-from tedloc.encoders import LITE0, LITE0_MEAN, LITE0_STD, in_small_batches, lite0_classifier, timm_model, to_input
+from tedloc.encoders import (
+    LITE0,
+    LITE0_MEAN,
+    LITE0_STD,
+    in_small_batches,
+    lite0_classifier,
+    timm_model,
+    to_input,
+)
 from tedloc.errors import UserError
 
 
 class HeadCam:
     """The ImageNet classifier of an encoder, restricted to the classes of a data set.
 
-    encoder: ``efficientnet-lite0`` or ``timm/<convolutional network>``; runs at the classifier's own input size
+    encoder: ``efficientnet-lite0`` or ``timm/<convolutional network>``; runs at its own input size
     images:  any split of the data set; its classes must be classes of ImageNet-1k (``wnids``, or all 1000)
 
     Raises ``UserError`` for an encoder without such a head and for a class that ImageNet-1k lacks.
@@ -33,7 +41,9 @@ class HeadCam:
             config = resolve_model_data_config(net)
             self.image_size, self.mean, self.std = config["input_size"][-1], config["mean"], config["std"]
         else:
-            raise UserError(f"encoder {encoder!r} has no ImageNet classifier; choose {LITE0} or timm/<model> with one")
+            raise UserError(
+                f"encoder {encoder!r} has no ImageNet classifier; choose {LITE0} or timm/<model> with one"
+            )
         self.net = net.requires_grad_(False).eval().to(device)
         self.classes = torch.from_numpy(imagenet_indices(images)).to(device)
         self._check(encoder)
@@ -52,7 +62,7 @@ class HeadCam:
 
     @torch.inference_mode()
     def maps(self, features: Tensor, classes: Tensor) -> Tensor:
-        """(B, h, w) CAMs in [0, 1] of one class index in [0, K) per image, min-max normalised; zeros where flat."""
+        """(B, h, w) CAMs of one class in [0, K) an image, min-max normalised to [0, 1]; zeros where flat."""
         cams = torch.einsum("bchw,bc->bhw", features, self.weight[classes])
         low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
         return (cams - low) / (high - low).clamp_min(torch.finfo(cams.dtype).eps)
@@ -61,7 +71,9 @@ class HeadCam:
     def _check(self, encoder: str) -> None:
         """The head must be what CAM needs: 1000 logits, linear in the spatial mean of the last features."""
         generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(1, 3, self.image_size, self.image_size, generator=generator).to(self.classes.device)
+        probe = torch.rand(1, 3, self.image_size, self.image_size, generator=generator).to(
+            self.classes.device
+        )
         features, head = self.net.forward_features(probe), self.net.get_classifier()
         linear = isinstance(head, nn.Linear) and head.bias is not None and len(head.weight) == 1000
         if not (
@@ -71,8 +83,8 @@ class HeadCam:
             and torch.allclose(head(features.mean((2, 3))), self.net.forward_head(features), atol=1e-3)
         ):
             raise UserError(
-                f"encoder {encoder!r} has no ImageNet head that is linear in its pooled features, so it has no CAM; "
-                f"choose {LITE0} or a convolutional network such as timm/resnet50.a1_in1k"
+                f"encoder {encoder!r} has no ImageNet head that is linear in its pooled features, so it has "
+                f"no CAM; choose {LITE0} or a convolutional network such as timm/resnet50.a1_in1k"
             )
 
 
@@ -83,12 +95,15 @@ def imagenet_indices(images: ImageSet) -> np.ndarray:
     if wnids is None and images.name == "ilsvrc":
         wnids = synsets
     if wnids is None:
-        raise UserError(f"the classes of data set {images.name!r} are not ImageNet's; choose another teacher than head-cam")
+        raise UserError(
+            f"the classes of data set {images.name!r} are not ImageNet's; "
+            "choose another teacher than head-cam"
+        )
     place = {wnid: index for index, wnid in enumerate(synsets)}
     unknown = [wnid for wnid in wnids if wnid not in place]
     if unknown:
         raise UserError(
-            f"class {unknown[0]} of data set {images.name!r} is not in ImageNet-1k, so the classifier has no logit "
-            "for it; leave it out of wnids.txt or choose another teacher than head-cam"
+            f"class {unknown[0]} of data set {images.name!r} is not in ImageNet-1k, so the classifier has no "
+            "logit for it; leave it out of wnids.txt or choose another teacher than head-cam"
         )
     return np.array([place[wnid] for wnid in wnids], dtype=np.int64)

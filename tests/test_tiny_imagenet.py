@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from tedloc.data import open_split
 from tedloc.data.files import rank
 from tedloc.errors import UserError
@@ -42,7 +42,9 @@ def write_archive(folder: Path, train: int = 8, test: int = 3) -> Path:
         (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("".join(lines))
     (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
     (folder / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
-    (folder / "words.txt").write_text("".join(f"{wnid}\t{names}\n" for wnid, names in WNIDS.items()) + "n09\tother\n")
+    (folder / "words.txt").write_text(
+        "".join(f"{wnid}\t{names}\n" for wnid, names in WNIDS.items()) + "n09\tother\n"
+    )
     return folder
 
 
@@ -110,49 +112,73 @@ def test_no_data_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
 
 DAMAGE = {
     "no word list": (lambda f: (f / "words.txt").unlink(), "test", r"words.txt is missing"),
-    "no boxes": (lambda f: (f / "train/n01000000/n01000000_boxes.txt").unlink(), "train", r"_boxes.txt is missing"),
-    "no annotations": (lambda f: (f / "val/val_annotations.txt").unlink(), "test", r"val_annotations.txt is missing"),
+    "no boxes": (
+        lambda f: (f / "train/n01000000/n01000000_boxes.txt").unlink(),
+        "train",
+        r"_boxes.txt is missing",
+    ),
+    "no annotations": (
+        lambda f: (f / "val/val_annotations.txt").unlink(),
+        "test",
+        r"val_annotations.txt is missing",
+    ),
     "no class list": (lambda f: (f / "wnids.txt").write_text("\n"), "test", r"wnids.txt lists no class"),
     "class without a name": (
-        lambda f: (f / "wnids.txt").write_text("n07\n"), "test", r"words.txt has no name for n07",
+        lambda f: (f / "wnids.txt").write_text("n07\n"),
+        "test",
+        r"words.txt has no name for n07",
     ),
     "no image folder": (
-        lambda f: shutil.rmtree(f / "train/n01000000/images"), "val", r"no images in .*n01000000/images",
+        lambda f: shutil.rmtree(f / "train/n01000000/images"),
+        "val",
+        r"no images in .*n01000000/images",
     ),
     "lost training image": (
-        lambda f: (f / "train/n01000000/images/n01000000_3.JPEG").unlink(), "train", r"lacks 1 .*n01000000_3.JPEG",
+        lambda f: (f / "train/n01000000/images/n01000000_3.JPEG").unlink(),
+        "train",
+        r"lacks 1 .*n01000000_3.JPEG",
     ),
     "cut off list": (
         lambda f: (f / "train/n01000000/n01000000_boxes.txt").write_text("n01000000_0.JPEG\t0\t0\t5\t5\n"),
-        "train", r"lacks 7 of the images beside it",
+        "train",
+        r"lacks 7 of the images beside it",
     ),
     "lost test image": (
-        lambda f: (f / "val/images/val_18.JPEG").unlink(), "test", r"val/images lacks 1 .*val_18.JPEG",
+        lambda f: (f / "val/images/val_18.JPEG").unlink(),
+        "test",
+        r"val/images lacks 1 .*val_18.JPEG",
     ),
     "short line": (
-        lambda f: spoil(f / "val/val_annotations.txt", "val_39.JPEG\t", ""), "test",
+        lambda f: spoil(f / "val/val_annotations.txt", "val_39.JPEG\t", ""),
+        "test",
         r"val_annotations.txt, line 2: .* 6 fields",
     ),
     "word for a number": (
-        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t1\t2\tx\t4\n"), "test",
+        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t1\t2\tx\t4\n"),
+        "test",
         r"val_annotations.txt, line 1: box .* four whole numbers",
     ),
     "box turned over": (
-        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t9\t2\t3\t4\n"), "test",
+        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t9\t2\t3\t4\n"),
+        "test",
         r"line 1: box \(9, 2, 3, 4\) does not lie",
     ),
     "image twice": (
-        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t1\t2\t3\t4\n" * 2), "test",
+        lambda f: (f / "val/val_annotations.txt").write_text("a.JPEG\tn01000000\t1\t2\t3\t4\n" * 2),
+        "test",
         r"lists 'a.JPEG' more than once",
     ),
     "binary": (lambda f: (f / "words.txt").write_bytes(b"\xff\xfe\x00"), "test", r"words.txt is not text"),
     "class without test images": (
         lambda f: (f / "val/val_annotations.txt").write_text(
             "".join(
-                line for line in (f / "val/val_annotations.txt").read_text().splitlines(True) if "n0300" not in line
+                line
+                for line in (f / "val/val_annotations.txt").read_text().splitlines(True)
+                if "n0300" not in line
             )
         ),
-        "test", r"no image of class 'school bus'",
+        "test",
+        r"no image of class 'school bus'",
     ),
 }
 
@@ -173,7 +199,9 @@ def test_an_image_that_is_cut_off_missing_or_of_another_size_is_named(archive):
     third.unlink()
     cv2.imwrite(str(fourth), np.zeros((32, 48, 3), dtype=np.uint8))
     for index, sentence in enumerate(["cannot be read", "cannot be read", "is missing", "48 x 32 pixels"]):
-        with pytest.raises(UserError, match=f"{Path(images.ids[index]).name} .*{sentence}|{sentence}") as error:
+        with pytest.raises(
+            UserError, match=f"{Path(images.ids[index]).name} .*{sentence}|{sentence}"
+        ) as error:
             images.image(index)
         assert images.ids[index] in str(error.value)
 

@@ -26,7 +26,7 @@ class BenchmarkSplit:
 
     ids:    N image paths
     labels: (N,) int64 class indices
-    boxes:  N int64 arrays (B, 4), rows x0, y0, x1, y1 in pixels of the original image; (0, 4) where none is given
+    boxes:  N int64 arrays (B, 4), rows x0, y0, x1, y1 in pixels of the original image; (0, 4) if none given
     sizes:  (N, 2) int64 width, height in pixels; zeros where the split gives none (ILSVRC's training split)
     """
 
@@ -36,10 +36,14 @@ class BenchmarkSplit:
     sizes: np.ndarray
 
 
-def read_split(metadata_root: str | Path, dataset: str, split: str) -> BenchmarkSplit:
+def read_split(
+    metadata_root: str | Path, dataset: str, split: str, with_boxes: bool = True
+) -> BenchmarkSplit:
     """Read one split, e.g. ``read_split("wsol-metadata", "CUB", "test")``.
 
-    Val and test need all four files; train needs ids and labels, and takes sizes and boxes where they are given.
+    Val and test need all four files; train needs ids and labels, and takes sizes and boxes if there are any.
+    ``with_boxes=False`` leaves ``localization.txt`` unread and ``image_sizes.txt`` optional: for data sets
+    with masks in place of boxes (OpenImages).
 
     Raises ``UserError`` naming the file (and the line) for a missing file, a malformed line, an image that is
     listed twice, or an image that one file has and another lacks.
@@ -62,18 +66,21 @@ def read_split(metadata_root: str | Path, dataset: str, split: str) -> Benchmark
         raise UserError(f"{folder / 'class_labels.txt'} has a negative class; fetch it again from {SOURCE}")
     sizes = np.zeros((len(ids), 2), dtype=np.int64)
     boxes: list[list[tuple[int, ...]]] = [[] for _ in ids]
-    if split != "train" or (folder / "image_sizes.txt").exists():
+    needed = with_boxes and split != "train"
+    if needed or (folder / "image_sizes.txt").exists():
         sizes = _one_each(folder / "image_sizes.txt", place, columns=2)
-    if split != "train" or (folder / "localization.txt").exists():
+    if needed or (with_boxes and (folder / "localization.txt").exists()):
         path = folder / "localization.txt"
         for line, key, box in _records(path, columns=4):
             if key not in place:
                 raise UserError(f"{path}, line {line}: image {key!r} is not in image_ids.txt beside it")
             if box[2] < box[0] or box[3] < box[1]:
-                raise UserError(f"{path}, line {line}: the box of {key!r} is turned over (x1 < x0 or y1 < y0)")
+                raise UserError(
+                    f"{path}, line {line}: the box of {key!r} is turned over (x1 < x0 or y1 < y0)"
+                )
             boxes[place[key]].append(box)
         boxless = next((key for key, box in zip(ids, boxes, strict=True) if not box), None)
-        if boxless is not None and split != "train":
+        if needed and boxless is not None:
             raise UserError(f"{path} has no box for image {boxless!r}; fetch it again from {SOURCE}")
     arrays = [np.array(box, dtype=np.int64).reshape(-1, 4) for box in boxes]
     return BenchmarkSplit(ids, labels, arrays, sizes)
@@ -94,7 +101,7 @@ def _records(path: Path, columns: int) -> list[tuple[int, str, tuple[int, ...]]]
         key, *fields = line.strip().rsplit(",", columns) if columns else [line.strip()]
         try:
             values = tuple(int(float(field)) for field in fields)
-        except ValueError:
+        except (ValueError, OverflowError):
             values = ()
         if len(values) != columns or not key:
             raise UserError(

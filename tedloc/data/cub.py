@@ -1,8 +1,8 @@
 """CUB-200-2011 (200 bird species) with the benchmark's splits; val is CUBV2, collected by the benchmark.
 
-Images, below ``paths.data()``: ``CUB_200_2011/images/<class>/*.jpg`` (train, test) and ``CUBV2/<class>/*.jpg``
-(val), or all of them in ``CUB/<class>/`` as the benchmark's own script arranges them. Split files:
-``wsol-metadata/CUB/{train,val,test}/``.
+Images, below ``paths.data()``: ``CUB_200_2011/images/<class>/*.jpg`` (train, test) and
+``CUBV2/<class>/*.jpg`` (val), or all of them in ``CUB/<class>/`` as the benchmark's own script arranges them.
+Split files: ``wsol-metadata/CUB/{train,val,test}/``.
 """
 
 import re
@@ -26,13 +26,15 @@ FOLDERS = {
 def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImages:
     """Open one split: 5,994 / 1,000 / 5,794 images (train / val / test), one box each.
 
-    per_class keeps at most this many images a class, drawn by ``seed`` (for trials; the splits are the benchmark's).
+    per_class keeps at most this many images a class, drawn by ``seed``: for trials.
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
     records = read_split(paths.data() / "wsol-metadata", "CUB", split)
     folder = holder([paths.data() / name for name in FOLDERS[split]], records.ids, ARCHIVES[split])
-    directories = {int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)}
+    directories = {
+        int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)
+    }
     names = [class_name(directories.get(label, f"class {label}")) for label in range(max(directories) + 1)]
     return benchmark_images("cub", split, records, names, folder, per_class, seed)
 

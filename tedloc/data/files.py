@@ -17,8 +17,8 @@ from tedloc.errors import UserError
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image file; ``UserError`` names one that is missing, cut off or no image.
 
-    Pillow, as in the benchmark's own loader: OpenCV would turn photos by their EXIF tag, away from their boxes,
-    and pass a file that was cut off as a half grey image.
+    Pillow, as in the benchmark's own loader: OpenCV would turn photos by their EXIF tag, away from their
+    boxes, and pass a file that was cut off as a half grey image.
     """
     try:
         with Image.open(path) as image:
@@ -52,12 +52,14 @@ def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
     found = next((folder for folder in folders if (folder / ids[0]).is_file()), None)
     if found is None:
         raise UserError(
-            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there ({where()})"
+            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there "
+            f"({where()})"
         )
     missing = [name for name in ids if not (found / name).is_file()]
     if missing:
         raise UserError(
-            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; extract {archive} again"
+            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; "
+            f"extract {archive} again"
         )
     return found
 

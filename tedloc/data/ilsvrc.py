@@ -1,4 +1,4 @@
-"""ILSVRC 2012 (1000 classes) with the benchmark's splits; val is ImageNetV2, test the official validation images.
+"""ILSVRC 2012 (1000 classes) with the benchmark's splits: val is ImageNetV2, test ILSVRC's validation images.
 
 Below ``paths.data() / "ILSVRC"``, as the benchmark arranges it: ``train/<wnid>/*.JPEG``, ``val/*.JPEG``, and
 ImageNetV2 (threshold 0.7) as ``val2/<class>/*.jpeg``. Split files of val and test:
@@ -21,14 +21,14 @@ from tedloc.errors import UserError
 CLASSES = 1000
 ARCHIVES = {
     "test": "ILSVRC2012_img_val.tar (https://image-net.org) into val/",
-    "val": "imagenetv2-threshold0.7.tar.gz (https://github.com/modestyachts/ImageNetV2) and rename its folder val2/",
+    "val": "imagenetv2-threshold0.7.tar.gz (https://github.com/modestyachts/ImageNetV2) and name it val2/",
 }
 
 
 def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImages:
     """Open one split: about 1,281,167 / 10,000 / 50,000 images (train / val / test).
 
-    per_class keeps at most this many images a class, drawn by ``seed`` (for trials; the splits are the benchmark's).
+    per_class keeps at most this many images a class, drawn by ``seed``: for trials.
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
@@ -52,8 +52,8 @@ def _train(folder: Path) -> BenchmarkSplit:
     wnids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
     if len(wnids) != CLASSES:
         raise UserError(
-            f"{folder} has {len(wnids)} class folders instead of {CLASSES}; extract ILSVRC2012_img_train.tar from "
-            f"https://image-net.org there, each class's archive into a folder of its wnid ({where()})"
+            f"{folder} has {len(wnids)} class folders instead of {CLASSES}; extract ILSVRC2012_img_train.tar "
+            f"from https://image-net.org there, each class's archive into a folder of its wnid ({where()})"
         )
     ids, labels = [], []
     for label, wnid in enumerate(wnids):

@@ -41,8 +41,8 @@ class TinyImages(FileImages):
         pixels = super().image(index)
         if pixels.shape != (SIDE, SIDE, 3):
             raise UserError(
-                f"image {self.folder / self.ids[index]} is {pixels.shape[1]} x {pixels.shape[0]} pixels where "
-                f"Tiny-ImageNet has {SIDE} x {SIDE}, so its box would not fit; {REMEDY}"
+                f"image {self.folder / self.ids[index]} is {pixels.shape[1]} x {pixels.shape[0]} pixels "
+                f"where Tiny-ImageNet has {SIDE} x {SIDE}, so its box would not fit; {REMEDY}"
             )
         return pixels
 
@@ -55,7 +55,7 @@ def open(
     seed: int = 0,
     per_class: int | None = None,
 ) -> TinyImages:
-    """Open one split: ``train`` and ``val`` from the training images, ``test`` the official validation images.
+    """Open one split: ``train`` and ``val`` of the training images, ``test``: the official validation images.
 
     classes:      wnids to keep; None keeps all of ``wnids.txt``
     val_fraction: share of each class's training images that ``val`` takes (our choice: a tenth is too few
@@ -141,10 +141,14 @@ def _check_images(listing: Path, folder: Path, names: list[str], complete: bool)
         raise UserError(f"no images in {folder}; {REMEDY}")
     missing = sorted(set(names) - present)
     if missing:
-        raise UserError(f"{folder} lacks {len(missing)} images that {listing} lists, first {missing[0]!r}; {REMEDY}")
+        raise UserError(
+            f"{folder} lacks {len(missing)} images that {listing} lists, first {missing[0]!r}; {REMEDY}"
+        )
     unlisted = sorted(name for name in present - set(names) if name.endswith(".JPEG"))
     if complete and unlisted:
-        raise UserError(f"{listing} lacks {len(unlisted)} of the images beside it, first {unlisted[0]!r}; {REMEDY}")
+        raise UserError(
+            f"{listing} lacks {len(unlisted)} of the images beside it, first {unlisted[0]!r}; {REMEDY}"
+        )
 
 
 def _lines(path: Path, columns: int) -> list[tuple[int, list[str]]]:
@@ -173,7 +177,9 @@ def _box(path: Path, line: int, fields: list[str]) -> tuple[int, ...]:
     try:
         box = tuple(int(field) for field in fields[-4:])
     except ValueError:
-        raise UserError(f"{path}, line {line}: box {fields[-4:]} is not four whole numbers; {REMEDY}") from None
+        raise UserError(
+            f"{path}, line {line}: box {fields[-4:]} is not four whole numbers; {REMEDY}"
+        ) from None
     x0, y0, x1, y1 = box
     if not (0 <= x0 <= x1 < SIDE and 0 <= y0 <= y1 < SIDE):
         raise UserError(f"{path}, line {line}: box {box} does not lie in a {SIDE} x {SIDE} image; {REMEDY}")
@@ -187,4 +193,3 @@ def _class_names(path: Path, wnids: list[str]) -> list[str]:
     if unnamed:
         raise UserError(f"{path} has no name for {unnamed[0]}, which wnids.txt lists; {REMEDY}")
     return [words[wnid] for wnid in wnids]
-
