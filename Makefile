@@ -55,7 +55,7 @@ maths:
 	else echo "npm is not installed: formulas will need a network when the book is read" >&2; fi
 
 notebooks: $(INSTALLED)
-	@$(VENV)/bin/jupytext --quiet --to ipynb notebooks/*.py
+	@$(VENV)/bin/jupytext --quiet --update --to ipynb notebooks/*.py
 
 clean:
 	rm -rf book/_build book/executed

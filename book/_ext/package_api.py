@@ -40,7 +40,7 @@ def to_rst(docstring: str) -> str:
         for line in lines:
             column, item = COLUMN.match(line), ITEM.match(line)
             unfinished = entries and entries[-1][0] is not None and entries[-1][1][-1] not in ".;:)"
-            if entries and line.startswith(" ") or unfinished and not column and not item:
+            if entries and line.startswith(" ") or unfinished and line[0].islower() and not column and not item:
                 entries[-1][1] += " " + line.strip()
             elif item:
                 entries.append([item["mark"], item["text"]])
