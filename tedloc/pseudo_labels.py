@@ -18,7 +18,7 @@ from tedloc import paths
 from tedloc.data import ImageSet
 from tedloc.errors import choose
 from tedloc.features import BATCH, open_data
-from tedloc.settings import Profile
+from tedloc.settings import Profile, override
 
 TEACHERS = ("clip-es", "head-cam", "centre-prior")
 
@@ -38,6 +38,11 @@ def centre_prior(size: int = 28, sigma: float = 0.25) -> Tensor:
     return (bell - bell.min()) / (bell.max() - bell.min())
 
 
+def unshuffled(profile: Profile) -> Profile:
+    """The profile whose teacher this is: shuffling is done to the teacher's CAMs, the teacher does not know of it."""
+    return override(profile, {"pseudo_labels.shuffled": False})
+
+
 def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu") -> np.ndarray:
     """CAMs of the true class, (N, h, w) uint8, in the split's order; cached.
 
@@ -51,7 +56,7 @@ def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu
         return np.broadcast_to(cam, (len(images), *cam.shape))
     from tedloc.methods import create
     from tedloc.runs import digest, environment_fingerprint
-    method = create(settings.teacher, profile, seed=0, device=device)
+    method = create(settings.teacher, unshuffled(profile), seed=0, device=device)
     key = digest([images.fingerprint(), settings.teacher, method.settings(),
                   environment_fingerprint(type(method).__module__, data=profile.data.name)])
     target = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}.npy"

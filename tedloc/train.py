@@ -24,7 +24,7 @@ from tedloc.errors import command
 from tedloc.features import features, open_data
 from tedloc.methods import Method, create
 from tedloc.metrics import LocalizationMeter
-from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc.pseudo_labels import pseudo_label_cams, unshuffled
 from tedloc.settings import DataSettings, EvaluationSettings
 
 HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
@@ -109,7 +109,8 @@ def execute(request: runs.Request) -> None:
     }
     teacher = profile.pseudo_labels.teacher
     if request.method == "tedloc" and teacher != "centre-prior":
-        metrics["teacher"] = runs.ensure(dataclasses.replace(request, method=teacher, seed=0)).route("true")
+        asked = dataclasses.replace(request, profile=unshuffled(profile), method=teacher, seed=0)
+        metrics["teacher"] = runs.ensure(asked).route("true")
     with paths.replacing(folder / "metrics.json") as scratch:
         scratch.write_text(json.dumps(metrics, indent=1))
 
