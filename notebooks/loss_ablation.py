@@ -128,8 +128,8 @@ def added(term: str, base: str) -> str:
 
 
 def gain(more: str, fewer: str, key: str = "MaxBoxAcc@0.5") -> evidence.Difference:
-    return evidence.difference(evidence.results(found[more], key, FITTING[more]),
-                               evidence.results(found[fewer], key, FITTING[fewer]))
+    return evidence.difference(evidence.meters(found[more], FITTING[more]),
+                               evidence.meters(found[fewer], FITTING[fewer]), key)
 
 
 steps = [(term, base) for term in TERMS for base in VARIANTS if term not in base]

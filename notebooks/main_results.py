@@ -33,7 +33,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
-from tedloc import boxes, evidence, paper, plots, profiles, report, runs, trivial
+from tedloc import boxes, evidence, paper, plots, profiles, report, runs, towers, trivial
 from tedloc.features import open_data
 
 plots.use_style()
@@ -48,10 +48,12 @@ requests = {
     "centre prior": runs.grid(P, seeds=first, pseudo_labels__teacher="centre-prior"),
     "shuffled": runs.grid(P, seeds=first, pseudo_labels__shuffled=True),
 }
-if P.encoder.name == "aviary/encoder" and meaningful:  # a second, independent set of towers ships with the package
-    requests["all varied"] = runs.grid(
-        P, seeds=first, data__seed=1, encoder__name="aviary/encoder-1", anchors__text="aviary/clip-1",
-        pseudo_labels__clip="aviary/clip-1")
+varied = "other images"
+if P.data.name == "aviary" and meaningful:  # other drawings of the same species, and other towers where they are shipped
+    second = {"encoder__name": "aviary/encoder-1", "anchors__text": "aviary/clip-1", "pseudo_labels__clip": "aviary/clip-1"}
+    shipped = {"encoder-1", "clip-1"} <= towers.records().keys()
+    varied = "other images, encoder and CLIP" if shipped else varied
+    requests["all varied"] = runs.grid(P, seeds=first, data__seed=1, **(second if shipped else {}))
 found = runs.collect_named(requests)
 
 SOURCE = "CLIP-ES" if clip else "ImageNet CAM"
@@ -240,7 +242,7 @@ plt.show()
 
 # %% tags=["remove-input"]
 LABELS = {"TeD-Loc": "TeD-Loc", "centre prior": "pseudo-labels: centre of the image", "shuffled": "pseudo-labels: maps of other images",
-          "all varied": "TeD-Loc on other images, encoder and CLIP"}
+          "all varied": f"TeD-Loc on {varied}"}
 own = evidence.meters(found["TeD-Loc"][:1])
 controls = {}
 for name, label in LABELS.items():

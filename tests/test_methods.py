@@ -1,0 +1,101 @@
+"""Every method keeps the same contract; runs are computed once, resume, and say what went wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tedloc import profiles, runs, train
+from tedloc.errors import UserError
+from tedloc.features import open_data
+from tedloc.methods import METHODS, create
+from tedloc.settings import override
+
+# head-cam needs a classifier of ImageNet: tests/test_encoders.py and tests/test_tiny_imagenet.py have one
+AVIARY_METHODS = [name for name in METHODS if name != "head-cam"]
+PROFILE = override(profiles.get("smoke"), {"data.per_class": 2, "evaluation.keep_maps": 5})
+
+
+@pytest.mark.parametrize("name", AVIARY_METHODS)
+def test_a_method_predicts_every_image_once_with_one_map_and_one_row_of_scores(name):
+    method = create(name, PROFILE, seed=1)
+    method.fit()
+    images = open_data(PROFILE.data, "test")
+    predictions = list(method.predict("test"))
+    assert np.array_equal(np.concatenate([p.index for p in predictions]), np.arange(len(images)))
+    assert len({tuple(p.routes) for p in predictions}) == 1
+    for p in predictions:
+        for route in p.routes.values():
+            assert route.maps.ndim == 3 and len(route.maps) == len(p.index) and route.maps.isfinite().all()
+            assert route.scores.shape == (len(p.index), len(images.class_names))
+
+
+@pytest.mark.parametrize("name", [n for n in AVIARY_METHODS if n != "tedloc"])
+def test_the_predicted_classs_map_is_the_true_classs_where_the_prediction_is_right(name):
+    method = create(name, PROFILE, seed=1)
+    method.fit()
+    labels = torch.from_numpy(open_data(PROFILE.data, "test").labels)
+    for p in method.predict("test"):
+        true, predicted = p.routes["true"], p.routes["pred"]
+        right = predicted.scores.argmax(1) == labels[p.index]
+        assert torch.allclose(true.maps[right], predicted.maps[right], atol=1e-5)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(UserError, match="unknown method 'camm'"):
+        create("camm", PROFILE)
+
+
+def test_a_run_is_computed_once_and_repeats_under_its_seed():
+    first = runs.ensure(runs.Request(PROFILE, "tedloc", 0))
+    written = (first.folder / "metrics.json").stat().st_mtime_ns
+    assert (runs.ensure(runs.Request(PROFILE, "tedloc", 0)).folder / "metrics.json").stat().st_mtime_ns == written
+    (first.folder / "metrics.json").unlink(), (first.folder / "checkpoint.safetensors").unlink()
+    again = runs.ensure(runs.Request(PROFILE, "tedloc", 0))
+    assert {k: v for k, v in again.metrics["routes"].items()} == first.metrics["routes"]
+    assert set(again.maps()) == {"index", *again.routes} and len(again.maps()["index"]) == 5
+    assert len(again.per_image()) == len(open_data(PROFILE.data, "test"))
+    assert again.meter().compute()["MaxBoxAcc@0.5"] == pytest.approx(again["MaxBoxAcc@0.5"])
+
+
+def test_a_run_that_breaks_is_told_apart_and_goes_on_when_asked_again(monkeypatch):
+    request = runs.Request(PROFILE, "cam", 0)
+    assert runs.status(request.folder) == "absent"
+
+    def broken(*args):
+        raise RuntimeError("the disk went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "evaluate", broken)
+        with pytest.raises(RuntimeError):
+            runs.ensure(request)
+    assert runs.status(request.folder) == "failed" and "disk went away" in (request.folder / "failed.txt").read_text()
+    assert runs.ensure(request)["num_images"] == 40
+    assert runs.status(request.folder) == "finished" and not (request.folder / "failed.txt").exists()
+
+
+def test_the_train_command_writes_the_metrics_it_prints(tmp_path, capsys):
+    file = tmp_path / "metrics.json"
+    train.main(["--profile", "smoke", "--json", str(file), "--data.per-class", "2"])
+    metrics, printed = json.loads(file.read_text()), capsys.readouterr().out
+    for key in ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL"):
+        assert f"{metrics[key]:.1f}" in printed
+        assert key in metrics["teacher"]
+    assert "MaxBoxAcc@0.5" in metrics["centre box"]
+    assert {"commit", "versions", "device", "seconds", "data"} <= set(metrics["provenance"])
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["--profile", "cubs"], "unknown profile 'cubs'"),
+    (["--profile", "smoke", "--method", "camm"], "unknown method 'camm'"),
+    (["--profile", "smoke", "--encoder.name", "resnet"], "resnet"),
+    (["--profile", "smoke", "--data.per-class", "2", "--anchors.orthogonaliser", "gram"], "orthogonaliser"),
+    (["--profile", "tiny-imagenet"], "TEDLOC_DATA"),
+])
+def test_a_wrong_request_ends_in_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(SystemExit) as exit:
+        train.main(arguments)
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and sentence in error and "Traceback" not in error
