@@ -182,5 +182,5 @@ def test_maps_of_the_shipped_clip_lie_on_the_bird():
     masks = masks.reshape(len(birds), 10, 8, 10, 8).mean((2, 4))  # share of bird in each patch
     inside = (maps * masks).sum((1, 2)) / masks.sum((1, 2))
     outside = (maps * (1 - masks)).sum((1, 2)) / (1 - masks).sum((1, 2))
-    assert inside.mean() > 2 * outside.mean()
+    assert inside.mean() > 1.5 * outside.mean()
     assert (inside > outside).mean() > 0.9  # a map that knows nothing: 0.5
