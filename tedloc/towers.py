@@ -6,9 +6,9 @@ it runs on OpenAI's weights and on EVA. Both see a 10x10 grid of 8-pixel patches
 start with three strided convolutions in place of the one patch convolution, without which so small a model
 learns too slowly on a CPU.
 
-Shipped: ``encoder``, ``clip``, and ``clip-hard``, whose captions never named crown or wing bar, so that it can
-tell families apart but hardly species. ``weights/towers.json`` says how each was made and how good it is. The
-encoder did not learn the tails, so nothing it computes tells a grey finch from a grey whydah.
+Shipped: ``encoder``, ``clip``, and ``clip-hard``, whose captions never named crown or wing bar, so that it
+tells families apart but hardly species. ``weights/towers.json`` says how each was made and how good it is:
+the encoder names tails no better than chance, so a grey finch and a grey whydah are hard to tell apart.
 """
 
 import hashlib
