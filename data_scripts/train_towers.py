@@ -4,14 +4,14 @@
     python data_scripts/train_towers.py clip --recipe default --seed 0     (needs the encoder of that seed)
     python data_scripts/train_towers.py clip --recipe hard --seed 0
 
-Each takes at most 15 minutes on two cores, after 5 minutes of drawing that are spent once for each seed.
-Interrupted, the same command goes on from the last epoch. The seed draws other pre-training images, starts
+towers.json says what each took; 5 minutes of drawing come first, once for each seed. Interrupted, the same
+command goes on from the last whole pass over the 40,000 images. The seed draws other pre-training images, starts
 from other weights and takes another order; all choices were made on pre-training images that are held out
 and on the validation split, never on test.
 
 encoder        classification: every attribute of the bird, bird or not, scene words
 clip default   four captions in five leave out crown and wing bar
-clip hard      no caption ever names crown or wing bar, so the texts of one family nearly coincide
+clip hard      no caption ever names crown or wing bar: its texts tell families apart, not the species in one
 
 Both vision towers start from the encoder.
 """

@@ -122,7 +122,7 @@ def load_clip(
 ) -> Clip:
     """Open a CLIP by name, frozen, in float32.
 
-    name:    ``aviary/clip``, ``aviary/clip-hard``, ``aviary/clip-1`` (shipped), or ``<architecture>/<tag>``
+    name:    ``aviary/clip``, ``aviary/clip-hard`` (shipped), or ``<architecture>/<tag>``
              as open_clip lists them, where the tag may also be a local checkpoint, or ``random``.
     weights: a local checkpoint in place of the name's tag.
     seed:    of the weights of a ``random`` model.

@@ -1,6 +1,6 @@
 """The frozen encoder E: images in, patch embeddings of its last block out.
 
-Names: ``aviary/encoder`` and ``aviary/encoder-1`` (shipped towers), ``efficientnet-lite0`` (ImageNet weights
+Names: ``aviary/encoder`` (a shipped tower; ``aviary/encoder-1`` once trained), ``efficientnet-lite0`` (ImageNet weights
 from an offline package), and ``timm/<model>[.<tag>]`` for any timm model with weights from the model hub or a
 local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only "ViT-EVA-L"; its
 position embeddings are resampled for other input sizes).
