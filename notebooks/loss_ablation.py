@@ -135,9 +135,9 @@ def gain(more: str, fewer: str, key: str = "MaxBoxAcc@0.5") -> evidence.Differen
 steps = [(term, base) for term in TERMS for base in VARIANTS if term not in base]
 report.table(
     pd.DataFrame([
-        {"adding": term, "to": base, "MaxBoxAcc": str(gain(added(term, base), base)),
+        {"step": f"{term} added to {base}", "MaxBoxAcc": str(gain(added(term, base), base)),
          "Top-1 CL": str(gain(added(term, base), base, "Top-1 CL"))} for term, base in steps
-    ]).set_index("adding"),
+    ]).set_index("step"),
     "Gain from one more loss (fitting map).", provenance=on)
 
 # %% [markdown]
