@@ -22,15 +22,16 @@ LEVELS = 255  # "pixel > level" for level 0 to 254; a map in [0, 1] has no pixel
 def to_grid(score_map: np.ndarray, grid: int) -> np.ndarray:
     """(grid, grid) float64 map in [0, 1]: resized bicubically, then min-max normalised; the benchmark's treatment.
 
-    score_map: (h, w) of any real type. A map that is constant or holds a value that is not finite gives zeros.
+    score_map: (h, w) of any real type. A map that is constant or holds a value that is not finite gives zeros. (It is
+    looked at before it is resized: the rounding of a resized constant would be stretched to a map of noise.)
     """
     score_map = np.asarray(score_map, dtype=np.float64)
-    if score_map.shape != (grid, grid):
-        score_map = cv2.resize(score_map, (grid, grid), interpolation=cv2.INTER_CUBIC)
     low, high = score_map.min(), score_map.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low == high:
         return np.zeros((grid, grid))
-    score_map = score_map - low
+    if score_map.shape != (grid, grid):
+        score_map = cv2.resize(score_map, (grid, grid), interpolation=cv2.INTER_CUBIC)
+    score_map = score_map - score_map.min()
     return score_map / score_map.max()
 
 
