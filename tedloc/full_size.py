@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tedloc import stable_diffusion
-from tedloc.complexity import Part
+from tedloc.complexity import Part, count_parameters
 from tedloc.model import DecoderSettings, TeDLoc, pool
 
 EVA_01, EVA_02 = "eva_large_patch14_196", "eva02_large_patch14_224"  # timm; the paper says only "ViT-EVA-L"
+ENCODER_CHANNELS = 1024  # of either
 
 
 class PatchGrid(nn.Module):
@@ -61,6 +62,28 @@ def tedloc(shape: TeDLocShape = TeDLocShape()) -> list[Part]:
         Part("patch classifier g", model.g, (z,)),
         Part("pooling and scores", anchors, (z, z[:, 0]), classify),
     ]
+
+
+def with_decoder(width: int, upsampling: int, convs: int) -> TeDLocShape:
+    """TeD-Loc at full size with another decoder."""
+    return TeDLocShape(decoder=DecoderSettings(width=width, upsampling=upsampling, convs=convs))
+
+
+def trained_parameters(shape: TeDLocShape) -> int:
+    """Parameters of decoder and g: all that is trained."""
+    with torch.device("meta"):
+        model = TeDLoc(ENCODER_CHANNELS, torch.empty(shape.classes, shape.anchor_dim), shape.decoder)
+    return count_parameters(model)
+
+
+def width_that_holds(parameters: float, upsampling: int, convs: int) -> int:
+    """The decoder width at which decoder and g have the given number of parameters, or just fewer."""
+    narrow, wide = 1, 16_384
+    while wide - narrow > 1:
+        middle = (narrow + wide) // 2
+        fits = trained_parameters(with_decoder(middle, upsampling, convs)) <= parameters
+        narrow, wide = (middle, wide) if fits else (narrow, middle)
+    return narrow
 
 
 class TSCAM(nn.Module):

@@ -63,11 +63,15 @@ class Table:
             if width:
                 props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, 22):.0f}em;"
                 styles.append({"selector": f"td.col{position}, th.col_heading.col{position}", "props": props})
+        if max(map(len, map(str, self.cells.index)), default=0) > 40:
+            styles.append({"selector": "th.row_heading", "props": "min-width: 13em;"})
         if self.cells.columns.nlevels > 1:
             styles.append({"selector": "th.col_heading.level0", "props": "text-align: center;"})
         cells = self.cells
         if cells.columns.nlevels == 1:  # the index's name moves into the corner instead of a line of its own
             cells = cells.rename_axis(index=None, columns=cells.index.name)
+        if not cells.index.is_unique:
+            cells = cells.set_axis(_grouped(cells.index), axis=0)
         styler = cells.style.format(html.escape).set_table_attributes('class="dataframe"')
         styler = styler.set_table_styles(styles, overwrite=False)
         styler = styler.set_td_classes(cells.map(lambda cell: "aside" if cell in self.asides else ""))
@@ -118,6 +122,15 @@ def _flat(name) -> str:
     return " ".join(str(part) for part in name if part != "") if isinstance(name, tuple) else str(name)
 
 
+def _grouped(labels: Iterable) -> list[str]:
+    """Blank a label that repeats the one above; zero-width spaces keep all apart, as the Styler needs."""
+    shown, above = [], None
+    for position, label in enumerate(labels):
+        shown.append(("" if label == above else str(label)) + "\u200b" * position)
+        above = label
+    return shown
+
+
 def _emphasis(colour: str) -> str:
     return f"color: {colour}; font-weight: 600"
 
@@ -131,7 +144,7 @@ def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
 
 
 def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:
-    """One value, or "mean ± sd (n=…)" over seeds (sample deviation), or "not run here", or the text itself."""
+    """One value, "mean ± sd (n=…)" over seeds (sample deviation), "not run here", or the text itself."""
     if ours is None:
         return NOT_RUN
     if isinstance(ours, str):
@@ -213,8 +226,8 @@ def comparison(
 ) -> Table:
     """Paper, ours and their difference, side by side.
 
-    rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None for
-        "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
+    rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None
+        for "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
         several metrics, ``column``.
     provenance: see ``PROVENANCE``; becomes the caption line.
     paper_dataset: the data set of the paper's numbers. When ours come from other data the difference would

@@ -104,6 +104,14 @@ def test_a_wider_decoder_costs_more():
     assert wide["parameters"] > narrow["parameters"] and wide["flops"] > narrow["flops"]
 
 
+def test_the_width_that_holds_a_number_of_parameters_is_the_widest_that_does():
+    budget = 10_000_000
+    width = full_size.width_that_holds(budget, upsampling=4, convs=1)
+    fewer, more = (full_size.trained_parameters(full_size.with_decoder(w, 4, 1)) for w in (width, width + 1))
+    assert fewer <= budget < more
+    assert on_meta(full_size.tedloc)[0].module.tower.num_features == full_size.ENCODER_CHANNELS
+
+
 def test_total_multiplies_work_by_passes_and_keeps_idle_parameters_apart():
     layer, idle = nn.Linear(4, 8, bias=False), nn.Linear(4, 100, bias=False)
     x = torch.zeros(1, 4)

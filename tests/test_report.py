@@ -27,9 +27,14 @@ def test_what_was_not_run_says_so_and_has_no_difference():
 
 
 def test_a_reason_stands_where_a_number_cannot_and_leaves_its_column_one_of_numbers():
-    rows = [{"row": "SCLIP", "paper": 85.8, "ours": "needs weights: CLIP"}, {"row": "TeD-Loc", "paper": 98.7, "ours": 90.0}]
+    rows = [
+        {"row": "SCLIP", "paper": 85.8, "ours": "needs weights: CLIP"},
+        {"row": "TeD-Loc", "paper": 98.7, "ours": 90.0},
+    ]
     shown = report.comparison(rows)
-    assert shown.cells.loc["SCLIP", "ours"] == "needs weights: CLIP" and np.isnan(shown.numbers.loc["SCLIP", "ours"])
+    assert shown.cells.loc["SCLIP", "ours"] == "needs weights: CLIP" and np.isnan(
+        shown.numbers.loc["SCLIP", "ours"]
+    )
     assert shown.to_markdown().splitlines()[1] == "| :-- | --: | --: | --: |"
     assert "aside" in shown._repr_html_()
 
@@ -81,6 +86,13 @@ def test_html_escapes_text_scrolls_and_carries_the_books_table_class():
     page = report.table(pd.DataFrame({"note": ["a < b & c"]}), caption="x < y")._repr_html_()
     assert "a &lt; b &amp; c" in page and "x &lt; y" in page
     assert 'class="dataframe"' in page and "overflow-x: auto" in page
+
+
+def test_rows_of_one_name_are_grouped_below_it():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0]}, index=["GenPromp", "GenPromp", "TS-CAM"])
+    page = report.table(frame)._repr_html_().replace("\u200b", "")
+    assert page.count(">GenPromp<") == page.count(">TS-CAM<") == 1
+    assert all(f">{number}.0<" in page for number in (1, 2, 3))
 
 
 def test_markdown_aligns_numbers_right_and_words_left():
