@@ -40,8 +40,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  { echo "Python 3.11 is needed, and $(or $(PYTHON),no python3) is not it: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "== installing into $(VENV) from requirements.lock (a few minutes the first time)"
 	@test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/python -m pip install -qq --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Formulas are drawn by MathJax. With npm its pinned file is installed and the book needs no network; without, the
