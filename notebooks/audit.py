@@ -9,19 +9,20 @@
 # %% [markdown]
 # # The paper's numbers, checked
 #
-# Before numbers are compared they should be read closely. This chapter takes every number of the paper's Tables 1 to 6
-# and of its text as data, holds them against each other, against what the compared methods report themselves, and
-# against arithmetic, and says what it finds.
+# Before numbers are compared they should be read closely. This chapter takes every number of the paper's Tables 1
+# to 6 and of its text as data, holds them against each other, against what the compared methods report themselves,
+# and against arithmetic, and says what it finds.
 #
-# It is written in the belief that the authors measured what they say: slips between a measurement and a printed table
-# happen in every paper, this book will have its own, and most of those found here change no conclusion. Two work
-# against the authors themselves. Each finding names its evidence and what follows, so that a reader can disagree; each that
-# code can check is checked by code, and by a test that fails if the data changes. The paper is version 1 (arXiv
-# 2501.12632v1); of version 2 only the abstract was read. The authors' code could not be read.
+# It is written in the belief that the authors measured what they say: slips between a measurement and a printed
+# table happen in every paper, this book will have its own, and most of those found here change no conclusion. Two
+# work against the authors themselves. Each finding names its evidence and what follows, so that a reader can
+# disagree; each that code can check is checked by code, and by a test that fails if the data changes. The paper is
+# version 1 (arXiv 2501.12632v1); of version 2 only the abstract was read. The authors' code could not be read.
 #
-# The verdicts: **consistent** with everything we could hold it against; **permuted columns**, the right numbers in the
-# wrong order; **mislabelled**, a number or reference under the wrong name; **impossible**, excluded by arithmetic; **does
-# not hold** or **holds in part**, for a sentence that the tables contradict; **cannot be decided** from what is public.
+# The verdicts: **consistent** with everything we could hold it against; **permuted columns**, the right numbers in
+# the wrong order; **mislabelled**, a number or reference under the wrong name; **impossible**, excluded by
+# arithmetic; **does not hold** or **holds in part**, for a sentence that the tables contradict; **cannot be
+# decided** from what is public.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -60,10 +61,10 @@ Markdown(f"**In short.** {len(findings)} statements were checked: "
 # %% [markdown]
 # ## Two rows that cannot be measurements
 #
-# An image counts for Top-1 Loc when its box is right *and* its class is. So Top-1 Loc can never exceed Top-5 Loc, nor
-# Top-5 Loc exceed MaxBoxAcc, which asks for the box alone. A program that goes over all rows of Tables 1, 4 and 5 stops
-# at two: TS-CAM and SCM on CUB. Both hold exactly the numbers of the methods' own repositories, one column further: there
-# the order is Top-1, Top-5, box.
+# An image counts for Top-1 Loc when its box is right *and* its class is. So Top-1 Loc can never exceed Top-5 Loc,
+# nor Top-5 Loc exceed MaxBoxAcc, which asks for the box alone. A program that goes over all rows of Tables 1, 4 and
+# 5 stops at two: TS-CAM and SCM on CUB. Both hold exactly the numbers of the methods' own repositories, one column
+# further: there the order is Top-1, Top-5, box.
 
 # %% tags=["remove-input"]
 printed, mended = audit.localization(1), audit.mended()
@@ -78,9 +79,9 @@ report.table(frame.set_index("CUB (%)"), "The two permuted rows. No other row of
 
 # %% [markdown]
 # What it does to the comparison: the figure ranks the methods on CUB as printed and with the two rows mended. As
-# printed, SCM's Top-1 Loc comes within a tenth of a point of TeD-Loc, against the abstract's "about 5 %"; mended, the
-# claim is right. In Tables 3 and 6 the same slip gives TS-CAM a Top-1 Loc of 83.8 that is its Top-5 Loc, so TeD-Loc's lead
-# there is two and a half times what is printed.
+# printed, SCM's Top-1 Loc comes within a tenth of a point of TeD-Loc, against the abstract's "about 5 %"; mended,
+# the claim is right. In Tables 3 and 6 the same slip gives TS-CAM a Top-1 Loc of 83.8 that is its Top-5 Loc, so
+# TeD-Loc's lead there is two and a half times what is printed.
 
 # %% tags=["remove-input"]
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.6))
@@ -103,9 +104,9 @@ show(about_tables[:6], "Table 1 against the rule and against the methods' own nu
 # %% [markdown]
 # ## All quotations, one by one
 #
-# Table 1 against what each method reports: its own publication or repository where we have the number, otherwise the
-# comparison table of GenPromp, from which several rows seem to be taken. "Cut off" means that decimals were dropped
-# instead of rounded.
+# Table 1 against what each method reports: its own publication or repository where we have the number, otherwise
+# the comparison table of GenPromp, from which several rows seem to be taken. "Cut off" means that decimals were
+# dropped instead of rounded.
 
 # %% tags=["remove-input"]
 quoted = audit.against_published()
@@ -113,19 +114,19 @@ quoted["cell"] = [
     f"{report.number(p)}" if reading in ("same", "rounded") else f"{report.number(p)} ({reading}: {report.number(t, 2)})"
     for p, t, reading in zip(quoted["printed"], quoted["published"], quoted["reading"], strict=True)
 ]
-quoted["method"] = quoted["method"] + quoted["kind"].map({"journal": " (journal)", "conference": " (conference)"}).fillna("")
+quoted["method"] += quoted["kind"].map({"journal": " (journal)", "conference": " (conference)"}).fillna("")
 wide = quoted.pivot_table(index="method", columns=["dataset", "column"], values="cell", aggfunc="first", sort=False)
 order = [(dataset, metric) for dataset in paper.DATASETS for metric in paper.METRICS]
-report.table(wide.reindex(columns=order).rename_axis(index=None, columns=[None, None]).fillna(report.MISSING), "Printed value (%); in brackets the published one where "
-             "they differ. A dash: the method does not report it.")
+wide = wide.reindex(columns=order).rename_axis(index=None, columns=[None, None]).fillna(report.MISSING)
+report.table(wide, "Printed value (%); in brackets the published one where they differ. A dash: the method does not report it.")
 
 # %% [markdown]
 # ## What three numbers say of a fourth
 #
-# If a share $a$ of the images is localised and a share $b$ classified, then at least $a + b - 100\,\%$ and at most the
-# smaller of the two are both. So MaxBoxAcc and classification accuracy bound Top-1 Loc from both sides, whatever the
-# method, as long as one map and one class score lie behind all three. The paper states the accuracy of TeD-Loc and of
-# CLIP.
+# If a share $a$ of the images is localised and a share $b$ classified, then at least $a + b - 100\,\%$ and at most
+# the smaller of the two are both. So MaxBoxAcc and classification accuracy bound Top-1 Loc from both sides,
+# whatever the method, as long as one map and one class score lie behind all three. The paper states the accuracy of
+# TeD-Loc and of CLIP.
 
 # %% tags=["remove-input"]
 bounded = audit.with_accuracy()
@@ -134,7 +135,8 @@ bounded = bounded.drop_duplicates(["label"]).iloc[::-1].reset_index(drop=True)
 inside = bounded["Top-1 Loc"].between(bounded["low"] - audit.SLACK, bounded["high"] + audit.SLACK)
 figure, ax = plt.subplots(figsize=(7.5, 3.2))
 ax.hlines(bounded.index, bounded["low"], bounded["high"], color="#bbbbbb", linewidth=9, label="possible")
-for good, marker, colour, label in ((True, "o", plots.OURS, "printed, possible"), (False, "X", plots.PAPER, "printed, impossible")):
+looks = ((True, "o", plots.OURS, "printed, possible"), (False, "X", plots.PAPER, "printed, impossible"))
+for good, marker, colour, label in looks:
     chosen = bounded[inside == good]
     ax.scatter(chosen["Top-1 Loc"], chosen.index, marker=marker, s=70, color=colour, zorder=3, label=label)
 ax.set(yticks=bounded.index, yticklabels=bounded["label"], xlabel="Top-1 Loc (%)",
@@ -144,11 +146,12 @@ ax.grid(False, axis="y")
 plt.show()
 
 # %% [markdown]
-# TeD-Loc's rows lie within. On CUB its Top-1 Loc lies on the lower bound, where two rare events (1.3 % not localised, 7 %
-# not classified) hardly ever fall on one image; independent errors would give 91.8. CLIP-ES on CUB lies *below* its
-# bound: whenever CLIP predicts the true class, the map for the predicted class is the map for the true class, so 92.8 %
-# and 46.42 % leave at least 39.2 % for Top-1 Loc. The 36.3 % in print must come from another class score or threshold.
-# Read the other way, the same rule bounds the accuracy behind SCLIP's and NACLIP's rows in Table 4 far below CLIP's own.
+# TeD-Loc's rows lie within. On CUB its Top-1 Loc lies on the lower bound, where two rare events (1.3 % not
+# localised, 7 % not classified) hardly ever fall on one image; independent errors would give 91.8. CLIP-ES on CUB
+# lies *below* its bound: whenever CLIP predicts the true class, the map for the predicted class is the map for the
+# true class, so 92.8 % and 46.42 % leave at least 39.2 % for Top-1 Loc. The 36.3 % in print must come from another
+# class score or threshold. Read the other way, the same rule bounds the accuracy behind SCLIP's and NACLIP's rows
+# in Table 4 far below CLIP's own.
 
 # %% tags=["remove-input"]
 show(about_tables[6:], "The other findings in Tables 1, 2, 4 and 5, and in what the text says of them.")
@@ -156,10 +159,10 @@ show(about_tables[6:], "The other findings in Tables 1, 2, 4 and 5, and in what 
 # %% [markdown]
 # ## How orthogonal can 1,000 anchors be?
 #
-# Section 3.1 makes the class texts orthogonal by QR. In $d$ dimensions at most $d$ directions are orthogonal, CLIP's
-# ViTs have 512 or 768, and ILSVRC has 1,000 classes. Welch's bound says how small the largest cosine of $K$ directions in
-# $d$ dimensions can be at best; the table holds the two readings of "QR" that run for any $K$ against it, on random
-# directions with a common part, as class texts have.
+# Section 3.1 makes the class texts orthogonal by QR. In $d$ dimensions at most $d$ directions are orthogonal,
+# CLIP's ViTs have 512 or 768, and ILSVRC has 1,000 classes. Welch's bound says how small the largest cosine of $K$
+# directions in $d$ dimensions can be at best; the table holds the two readings of "QR" that run for any $K$ against
+# it, on random directions with a common part, as class texts have.
 
 # %% tags=["remove-input"]
 names = {"none": "none: the texts", "qr_rows": "rows of Q", "polar": "polar (Löwdin)"}
@@ -174,8 +177,8 @@ report.table(table.set_index("d").rename_axis("text dimension d"), "1,000 anchor
 #
 # ## Cost, data, protocol, references
 #
-# The formula that Table 6 prints in TeD-Loc's row, 3.7T + 741.5G × m, has a step number that only GenPromp has, and with
-# $m = 2$ it gives GenPromp's own entry in the same column, for FLOPs and for MACs, and for no other $m$. The
+# The formula that Table 6 prints in TeD-Loc's row, 3.7T + 741.5G × m, has a step number that only GenPromp has, and
+# with $m = 2$ it gives GenPromp's own entry in the same column, for FLOPs and for MACs, and for no other $m$. The
 # [complexity](complexity) chapter counts what TeD-Loc needs.
 
 # %% tags=["remove-input"]

@@ -251,7 +251,7 @@ def orthogonal_anchors(classes: int = 1000) -> Finding:
         f"d dimensions hold d orthogonal directions; largest |cos| of {number_text(classes)} anchors: "
         f"{shown}. The paper's CLIP [22] has a ViT (Table 1), thus d ≤ {small.max()}; only "
         f"{', '.join(dims.index[dims >= classes])} would do",
-        "nearly orthogonal anchors serve the purpose: on random correlated texts QR lowers the largest cosine "
+        "nearly orthogonal anchors will do: on random correlated texts QR lowers the largest cosine "
         f"by a factor of {fewer.iloc[:, 0].min():.0f} to {fewer.iloc[:, 0].max():.0f} and the mean by "
         f"{fewer.iloc[:, 1].min():.0f} or more. On CUB (K = 200) orthogonality is exact in any CLIP",
     )

@@ -139,7 +139,8 @@ def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
     """Fixed decimals with a true minus sign and thin thousands; a dash for None and NaN."""
     if value is None or not np.isfinite(value):
         return MISSING
-    text = f"{value:{'+' if signed else ''},.{decimals}f}"
+    value = round(value, decimals) + 0.0  # no sign on what shows as zero
+    text = f"{value:{'+' if signed and value else ''},.{decimals}f}"
     return text.replace(",", " ").replace("-", "−")
 
 

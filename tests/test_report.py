@@ -45,6 +45,11 @@ def test_difference_is_ours_minus_paper_with_a_true_minus_sign():
     assert table.numbers.loc["TeD-Loc", "difference"] == pytest.approx(-16.7)
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    assert report.number(-0.004, 2, signed=True) == report.number(0.004, 2, signed=True) == "0.00"
+    assert report.number(0.06, 1, signed=True) == "+0.1"
+
+
 def test_no_difference_is_shown_between_different_data_sets():
     table = report.comparison(ROWS, report.measured_on(dataset="aviary", synthetic=True), paper_dataset="CUB")
     assert list(table.cells.columns) == ["paper", "ours"]
