@@ -1,0 +1,395 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Pseudo-labels: what TeD-Loc learns from
+#
+# No training image comes with a box. What TeD-Loc knows of *where* it draws from another model's class
+# activation map (CAM), as Appendix A of the paper describes: Otsu's threshold splits the CAM, the most
+# active pixels of the upper part form a foreground pool, the least active pixels outside it a background
+# pool, and every training step draws a few new pixels of each kind, equally many. The paper names the sizes
+# of the pools, $n^+$ and $n^-$, and the number of samples, but gives none of them, and says that any CAM
+# would do.
+#
+# This chapter shows the steps on images, measures how often the sampled pixels are right, and asks two
+# things: do better pseudo-labels give better localization, and does TeD-Loc end up better than the maps
+# that taught it?
+#
+# Training images have boxes or masks in some data sets. They are used here **only to measure** the
+# pseudo-labels; no training, no choice of a setting and no other chapter sees them.
+
+# %% tags=["parameters"]
+profile = "smoke"
+
+# %% tags=["remove-input"]
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.colors import ListedColormap
+
+from tedloc import evidence, plots, profiles, report, runs, sampler, trivial
+from tedloc import pseudo_label_quality as quality
+from tedloc.features import features, open_data
+from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc.settings import override
+
+plots.use_style()
+P = profiles.get(profile)
+meaningful = P.name != "smoke"
+clip = P.pseudo_labels.teacher == "clip-es"
+first = P.seeds[:1]
+requests = {
+    "the profile's teacher": runs.grid(P),
+    "centre prior": runs.grid(P, seeds=first, pseudo_labels__teacher="centre-prior"),
+    "shuffled": runs.grid(P, seeds=first, pseudo_labels__shuffled=True),
+}
+has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
+if has_hard:
+    requests["hard CLIP"] = runs.grid(
+        P,
+        seeds=first,
+        anchors__orthogonaliser="qr_rows",
+        anchors__text="aviary/clip-hard",
+        pseudo_labels__clip="aviary/clip-hard",
+    )
+teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,))
+found = runs.collect_named(requests | {"teacher itself": teacher_runs})
+teacher = found.pop("teacher itself")[0]
+
+device = runs.default_device()
+split = "train" if all(map(len, open_data(P.data, "train").boxes)) else "val"
+images = open_data(P.data, split)
+size = tuple(side * P.decoder.upsampling for side in features(P.data, "train", P.encoder, device).grid)
+cams = {name: pseudo_label_cams(group[0].profile, split, device) for name, group in requests.items()}
+truth = quality.object_truth(images, size)
+of_what = "mask" if images.mask(0) is not None else "box"
+on = report.measured_on(
+    **evidence.provenance(P, found["the profile's teacher"])
+    | {"split": split, "num_images": len(images), "seeds": None}
+)
+
+# %% tags=["remove-input"]
+named = f"`{P.pseudo_labels.teacher}`" + (f" on `{P.pseudo_labels.clip}`" if clip else "")
+fourth = " A second CLIP, whose class texts nearly coincide, gives a fourth set."
+Markdown(
+    f"**What was run.** Profile `{P.name}`. The teacher is {named}; its CAMs of the {len(images)} images of "
+    f"the {split} split are judged by each image's {of_what} on the decoder's grid of {size[0]} × {size[1]} "
+    f"pixels. Every step samples {P.sampler.samples} + {P.sampler.samples} pixels; the foreground pool is "
+    f"the top {P.sampler.foreground:.0%} of the Otsu region, the background pool the bottom "
+    f"{P.sampler.background:.0%} of all pixels, outside that region. Two controls share everything but the "
+    "CAMs: a *centre prior*, the same blurred disc for every image, and *shuffled* CAMs, where each image gets "
+    "the map of another one."
+    f"{fourth if has_hard else ''}"
+)
+
+# %% [markdown]
+# ## From CAM to samples
+#
+# One row an image, at the 10th, 40th, 70th and 95th percentile of the share of foreground samples that are
+# right, so that poor pseudo-labels are in the picture too. Dark pixels of the fourth column belong to no
+# pool and are never sampled. The samples of three steps have three shapes.
+
+# %% tags=["remove-input"]
+main = sampler.to_grid(
+    torch.from_numpy(np.ascontiguousarray(cams["the profile's teacher"])).float() / 255, size
+)
+pools = sampler.pools(main, P.sampler)
+threshold = sampler.otsu(main.flatten(1))
+judged = quality.sample_quality(cams["the profile's teacher"], truth, P.sampler)
+usable = np.flatnonzero(np.isfinite(judged.foreground))
+ranked = usable[np.argsort(judged.foreground[usable], kind="stable")]
+chosen = ranked[[int(q * (len(ranked) - 1)) for q in (0.10, 0.40, 0.70, 0.95)]]
+draws, generator = [], torch.Generator().manual_seed(0)
+for _ in range(3):
+    draws.append(sampler.sample(pools[0][chosen], pools[1][chosen], P.sampler.samples, generator))
+
+FOREGROUND, BACKGROUND = plots.PALETTE[5], plots.PALETTE[4]
+figure, axes = plt.subplots(len(chosen), 5, figsize=(10.5, 2.25 * len(chosen) + 0.5))
+for row, (line, index) in enumerate(zip(axes, chosen)):
+    image = images.image(index)
+    extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+    mask = images.mask(index)
+    plots.show_localization(line[0], image, gt_boxes=images.boxes[index])
+    if mask is not None:
+        line[0].contour(mask, levels=[0.5], colors=[plots.GROUND_TRUTH], linewidths=1.2)
+    line[1].imshow(main[index], extent=extent, cmap="magma", vmin=0, vmax=255)
+    line[2].imshow(
+        main[index] > threshold[index],
+        extent=extent,
+        cmap=ListedColormap(["#222222", "#eeeeee"]),
+        vmin=0,
+        vmax=1,
+    )
+    shown = pools[0][index].int() + 2 * pools[1][index].int()
+    line[3].imshow(
+        shown.view(size),
+        extent=extent,
+        cmap=ListedColormap(["#222222", FOREGROUND, BACKGROUND]),
+        vmin=0,
+        vmax=2,
+        interpolation="nearest",
+    )
+    plots.show_localization(line[4], image)
+    for draw, marker in zip(draws, "os^"):
+        for flat, colour in ((draw.foreground, FOREGROUND), (draw.background, BACKGROUND)):
+            y, x = np.divmod(flat[row][draw.valid[row]].numpy(), size[1])
+            line[4].scatter(
+                (x + 0.5) * image.shape[1] / size[1] - 0.5,
+                (y + 0.5) * image.shape[0] / size[0] - 0.5,
+                marker=marker,
+                s=22,
+                color=colour,
+                edgecolor="black",
+                linewidth=0.6,
+            )
+    for ax in line:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+    line[0].set_ylabel(textwrap.fill(images.class_names[images.labels[index]], 18), fontsize=9)
+    line[4].set_xlabel(
+        f"right: foreground {judged.foreground[index]:.0%},\nbackground {judged.background[index]:.0%}",
+        fontsize=9,
+    )
+for ax, title in zip(axes[0], (f"image and {of_what}", "CAM", "Otsu's split", "pools", "samples of 3 steps")):
+    ax.set_title(title, loc="center")
+handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in (FOREGROUND, BACKGROUND)]
+figure.legend(handles, ["foreground", "background"], loc="outside lower center", ncols=2)
+plt.show()
+
+# %% [markdown]
+# ## How often the samples are right
+#
+# A foreground sample is right inside the object, a background sample outside it. Sampling is uniform within
+# a pool, so the expected share of right samples is that of the pool; no draw is needed. Being right is not
+# enough: a pool on the bird's crown alone is always right and never shows the rest of the bird. So the
+# share of the object that the foreground pool *reaches* stands beside it. *Any pixel* is what sampling
+# without a CAM would give. MaxBoxAcc is that of the CAM itself as a localization map of these images.
+
+# %% tags=["remove-input"]
+NAMED = {
+    "both": "right samples",
+    "foreground": "foreground right",
+    "background": "background right",
+    "coverage": "object reached",
+}
+meters, rows = {}, {}
+for name, group in cams.items():
+    meters[name] = quality.localize(group, images, P.evaluation)
+    scores = quality.sample_quality(group, truth, P.sampler)
+    rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
+    rows[name] |= {
+        "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
+        "MaxBoxAcc of the CAM": meters[name].compute()["MaxBoxAcc@0.5"],
+    }
+share = 100 * float(truth.mean())
+rows["any pixel"] = {
+    NAMED["both"]: 50.0,
+    NAMED["foreground"]: share,
+    NAMED["background"]: 100 - share,
+    NAMED["coverage"]: 100.0,
+}
+table = pd.DataFrame(rows).T.rename_axis("pseudo-labels")
+report.table(table, f"Quality of the pseudo-labels (%), against each image's {of_what}.", provenance=on)
+
+# %% [markdown]
+# ### The size of the pools
+#
+# $n^+$ and $n^-$ are ours to choose, as the paper does not give them. Small pools are safer and show less.
+# (The two pools do not influence each other, so curves say what a table of all pairs would.) The dotted
+# line is the profile's setting.
+
+# %% tags=["remove-input"]
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+swept = {}
+for name, group in cams.items():
+    for share in SHARES:
+        scores = quality.sample_quality(
+            group, truth, sampler.SamplerSettings(foreground=share, background=share)
+        )
+        swept[name, share] = scores.percent()
+figure, axes = plt.subplots(1, 3, figsize=(12.0, 3.9), sharey=True)
+panels = (
+    (
+        "foreground",
+        "Foreground samples in the object",
+        r"$n^+$ (share of the Otsu region)",
+        P.sampler.foreground,
+    ),
+    ("coverage", "Object reached", r"$n^+$ (share of the Otsu region)", P.sampler.foreground),
+    ("background", "Background samples outside it", r"$n^-$ (share of all pixels)", P.sampler.background),
+)
+for ax, (key, title, xlabel, setting) in zip(axes, panels):
+    for name, marker, colour in zip(cams, "osD^", plots.PALETTE):
+        ax.plot(
+            SHARES,
+            [swept[name, share][key] for share in SHARES],
+            marker=marker,
+            markersize=5,
+            color=colour,
+            label=name,
+        )
+    ax.axvline(setting, color="#666666", linewidth=1.2, linestyle=":")
+    ax.set(title=title, xlabel=xlabel, ylim=(0, 102))
+axes[0].set_ylabel("share (%)")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(cams))
+plt.show()
+
+# %% [markdown]
+# ## What makes the teacher
+#
+# CLIP-ES asks which patches raise the probability of the image's class *against rivals*: words for the
+# background, and, if asked, the other classes of the data set. Then it spreads the map along CLIP's own
+# attention (affinity). With one class and no rival at all the probability is constantly one and the map is
+# empty, so at least one kind of rival must stay. Each row takes one part away.
+
+# %% tags=["remove-input"]
+if clip:
+    part = min(P.data.per_class or 25, 25)
+    subset = {"data.per_class": part}
+    es = P.pseudo_labels.clip_es
+    changes = {
+        "as in the profile": {},
+        "without affinity" if es.affinity else "with affinity": {"affinity": not es.affinity},
+        "without sibling classes" if es.siblings else "with sibling classes": {"siblings": not es.siblings},
+        "without background words": {"background": "none"},
+        "without any rival": {"siblings": False, "background": "none"},
+    }
+    if es.background != "voc":
+        changes["CLIP-ES's own background words"] = {"background": "voc"}
+    rows = {}
+    for name, change in changes.items():
+        variant = override(
+            P, subset | {f"pseudo_labels.clip_es.{key}": value for key, value in change.items()}
+        )
+        few = open_data(variant.data, split)
+        made = pseudo_label_cams(variant, split, device)
+        scores = quality.sample_quality(made, quality.object_truth(few, size), P.sampler)
+        rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
+        rows[name] |= {
+            "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
+            "MaxBoxAcc of the CAM": quality.localize(made, few, P.evaluation).compute()["MaxBoxAcc@0.5"],
+        }
+    shown = report.table(
+        pd.DataFrame(rows).T.rename_axis("CLIP-ES"),
+        f"Parts of CLIP-ES, on the first {part} images of each class of the {split} split (%).",
+        provenance=on | {"num_images": len(few)},
+    )
+else:
+    shown = Markdown(
+        "The parts of CLIP-ES are not compared in this profile: needs weights: CLIP. Its "
+        f"teacher is `{P.pseudo_labels.teacher}`."
+    )
+shown
+
+# %% [markdown]
+# ## Do better pseudo-labels give better localization?
+#
+# Each point is a TeD-Loc of the same seed, trained on one kind of pseudo-labels and scored on the test
+# split; bars are 95 % intervals over test images. On the left the pseudo-labels are judged as training sees
+# them, by their samples, on the right as maps, by the MaxBoxAcc of the CAMs themselves on the training
+# images. Above the dashed line, a student beats its pseudo-labels. The kinds differ in the maps alone, except
+# that the student of the hard CLIP also has that CLIP's class texts, orthogonalised, as anchors.
+
+# %% tags=["remove-input"]
+KEY = "MaxBoxAcc@0.5"
+students = {name: evidence.meters(group[:1]) for name, group in found.items()}
+frame = pd.DataFrame(
+    {
+        "right samples": {name: table.loc[name, "right samples"] for name in found},
+        "MaxBoxAcc of the CAM": {name: table.loc[name, "MaxBoxAcc of the CAM"] for name in found},
+        "TeD-Loc": {name: group[0][KEY] for name, group in found.items()},
+    }
+)
+centre = found["the profile's teacher"][0].metrics["centre box"][KEY]
+figure, axes = plt.subplots(1, 2, figsize=(10.0, 4.6), sharey=True)
+for ax, column in zip(axes, ("right samples", "MaxBoxAcc of the CAM")):
+    for name, marker, colour in zip(frame.index, "osD^", plots.PALETTE):
+        low, high = evidence.interval(students[name], KEY)
+        x, y = frame.loc[name, [column, "TeD-Loc"]]
+        ax.vlines(x, low, high, color=colour, linewidth=2.5, alpha=0.6)
+        ax.scatter(x, y, marker=marker, s=80, color=colour, zorder=3, label=name)
+    ax.axhline(centre, color="#666666", linewidth=1.2, linestyle=":", label="best centred box")
+    ax.margins(x=0.12)
+axes[1].axline(
+    (centre, centre), slope=1, color="#666666", linewidth=1.2, linestyle="--", label="student = CAM"
+)
+axes[0].set(
+    xlabel="right samples, training images (%)",
+    ylabel="MaxBoxAcc of TeD-Loc, test images (%)",
+    title="Judged by samples",
+)
+axes[1].set(xlabel="MaxBoxAcc of the CAMs, training images (%)", title="Judged as maps")
+figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+plt.show()
+
+# %% tags=["remove-input"]
+shown = frame.assign(
+    **{f"rank by {name}": frame[name].rank(ascending=False).astype(int) for name in frame.columns}
+)
+report.table(
+    shown.rename_axis("pseudo-labels"),
+    f"Pseudo-labels on the {split} split, TeD-Loc's MaxBoxAcc on the test split (%). The best centred "
+    f"box scores {report.number(centre)}.",
+    provenance=report.measured_on(**evidence.provenance(P, found["the profile's teacher"][:1])),
+)
+
+# %% [markdown]
+# ## What the numbers say
+#
+# The first claim is about an order, so it is tested on every pair: of two kinds of pseudo-labels, does the
+# better one give the better TeD-Loc on the same test images? It holds if all pairs say so clearly (the interval
+# leaves out zero), fails if one clearly says the opposite, and is undecided otherwise. A handful of points
+# cannot prove a law. "Better" is taken in both senses, since they can disagree: a CAM on a part has right
+# samples and makes a poor map.
+#
+# The second claim compares TeD-Loc with the very maps that taught it, made for the test images: with the
+# CAMs of its teacher for the true class, over all seeds, and with the centred disc for the student that saw
+# nothing else.
+
+# %% tags=["remove-input"]
+verdicts = [
+    evidence.judge_order(
+        f"Better pseudo-labels give better localization, judged by {name}",
+        frame[column].to_dict(),
+        students,
+        KEY,
+        meaningful,
+        f"rank correlation {report.number(frame[column].corr(frame['TeD-Loc'], method='spearman'), 2)} "
+        f"over {len(frame)} kinds; ",
+    )
+    for name, column in (
+        ("right samples", "right samples"),
+        ("the CAMs' own MaxBoxAcc", "MaxBoxAcc of the CAM"),
+    )
+]
+verdicts.append(
+    evidence.judge(
+        "TeD-Loc exceeds its pseudo-labels",
+        evidence.difference(
+            evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY
+        ),
+        meaningful,
+        f"MaxBoxAcc on test, TeD-Loc minus {teacher.metrics['provenance']['method']} of the true class: ",
+    )
+)
+test = open_data(P.data, "test")
+disc = [trivial.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
+verdicts.append(
+    evidence.judge(
+        "TeD-Loc exceeds the centre prior that taught it",
+        evidence.difference(students["centre prior"], disc, KEY),
+        meaningful,
+        "MaxBoxAcc on test, TeD-Loc minus centred disc: ",
+    )
+)
+report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
