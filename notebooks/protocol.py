@@ -20,7 +20,8 @@
 # 2. It is turned into integers from 0 to 255, fractions cut off. A threshold $\tau$ keeps the pixels *above*
 #    $\lfloor \tau \cdot \text{brightest} \rfloor$.
 # 3. The contour of the largest area gives the box (`MaxBoxAccV2`: every contour gives one).
-# 4. The box is correct when its IoU with a ground-truth box reaches 0.5; of several ground-truth boxes, the best counts.
+# 4. The box is correct when its IoU with a ground-truth box reaches 0.5; of several ground-truth boxes, the best
+#    counts.
 # 5. `MaxBoxAcc` is the accuracy at the threshold that suits the *whole data set* best.
 # 6. `Top-1 Loc` also asks for the right class, `Top-5 Loc` for the class among the five best.
 #
@@ -126,8 +127,9 @@ right.axhline(0.5, color="#444444", ls=":", lw=1.5)
 right.annotate("needed to be correct", (200, 0.5), (200, 0.52), ha="right", fontsize=10)
 right.plot(3, quirk, "o", ms=9, color=plots.PALETTE[1])
 right.annotate("3 x 3", (3, quirk), (3.5, quirk - 0.04), fontsize=10)
-right.set(xlabel="side of the object on the 224 grid (pixels)", ylabel="IoU of a perfect mask", ylim=(0, 1.02), xscale="log",
-          xticks=[1, 3, 10, 30, 100, 200], xticklabels=[1, 3, 10, 30, 100, 200], title="It matters for tiny objects only")
+right.set(xlabel="side of the object on the 224 grid (pixels)", ylabel="IoU of a perfect mask", ylim=(0, 1.02),
+          title="It matters for tiny objects only", xscale="log")
+right.set(xticks=[1, 3, 10, 30, 100, 200], xticklabels=[1, 3, 10, 30, 100, 200])
 right.minorticks_off()
 plt.show()
 
@@ -187,7 +189,8 @@ for key, marker, colour, label in (("", "o", plots.PALETTE[1], "oracle"),
     at, value = result[f"threshold@0.5{key}"], result[f"MaxBoxAcc@0.5{key}"]
     ax.plot(at, value, marker, ms=10, color=colour, mec="white", mew=1.2, label=f"{label}: {value:.1f} at {at:.3f}",
             zorder=5, ls="none")
-ax.set(xlabel="threshold", ylabel="correct boxes (%)", title="One curve, three ways to read it", xlim=(0, 1), ylim=(0, None))
+ax.set(xlabel="threshold", ylabel="correct boxes (%)", title="One curve, three ways to read it")
+ax.set(xlim=(0, 1), ylim=(0, None))
 ax.legend(loc="upper right")
 plt.show()
 low, high = uncertainty.bootstrap(meters["test"], "MaxBoxAcc@0.5", seed=0)
@@ -211,12 +214,12 @@ half = meter.ious.index(0.5)
 rows = []
 for step in (0.1, 0.03, 0.01, 0.001):
     correct = meter.records.correct("largest", half, np.arange(0, 1, step))
-    rows.append({"step": f"{step:g}", "data set": 100 * correct.mean(axis=0).max(), "image": 100 * correct.any(axis=1).mean()})
+    rows.append({"step": f"{step:g}", "data set": 100 * correct.mean(axis=0).max(),
+                 "image": 100 * correct.any(axis=1).mean()})
 rows = pd.DataFrame(rows)
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 place = np.arange(len(rows))
-for shift, (kind, colour, hatch) in zip((-0.2, 0.2), (("data set", plots.PALETTE[0], ""), ("image", plots.PALETTE[1], "//")),
-                                        strict=True):
+for kind, shift, colour, hatch in (("data set", -0.2, plots.PALETTE[0], ""), ("image", 0.2, plots.PALETTE[1], "//")):
     label = "one threshold for the data set (MaxBoxAcc)" if kind == "data set" else "one for each image (wrong)"
     bars = ax.bar(place + shift, rows[kind], 0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
     ax.bar_label(bars, fmt="%.1f", fontsize=10, padding=2)
@@ -238,10 +241,11 @@ plt.show()
 size = trivial.centre_box(splits["val"].boxes, splits["val"].sizes)
 found = trivial.baselines(test, splits["val"]) | {"the made-up maps": result}
 fig, ax = plt.subplots(figsize=(7.5, 4))
-for shift, (name, colour, hatch) in enumerate(zip(found, (plots.PALETTE[4], plots.PALETTE[0], plots.PALETTE[2], "#999999"),
-                                                  ("", "//", "..", ""), strict=True)):
+looks = ((plots.PALETTE[4], ""), (plots.PALETTE[0], "//"), (plots.PALETTE[2], ".."), ("#999999", ""))
+for shift, (name, (colour, hatch)) in enumerate(zip(found, looks, strict=True)):
     heights = [found[name][f"MaxBoxAcc@{iou}"] for iou in (0.3, 0.5, 0.7)]
-    bars = ax.bar(np.arange(3) + 0.2 * shift - 0.3, heights, 0.19, color=colour, hatch=hatch, edgecolor="white", label=name)
+    bars = ax.bar(np.arange(3) + 0.2 * shift - 0.3, heights, 0.19, color=colour, hatch=hatch, edgecolor="white",
+                  label=name)
     ax.bar_label(bars, fmt="%.0f", fontsize=9.5, padding=2)
 ax.set(xticks=range(3), xticklabels=["0.3", "0.5", "0.7"], xlabel="IoU from which a box is correct",
        ylabel="correct boxes (%)", title="Boxes that look at no pixel", ylim=(0, 130), yticks=range(0, 101, 20))
@@ -256,16 +260,16 @@ Markdown(
 # %% [markdown]
 # ## The finer print
 #
-# - **Ground-truth boxes** are brought to the grid as $\lfloor x \cdot 224 / \text{width} \rfloor$, multiplied before they
-#   are divided. 224 is the protocol's grid; TeD-Loc's text says 256, which is a setting here.
+# - **Ground-truth boxes** are brought to the grid as $\lfloor x \cdot 224 / \text{width} \rfloor$, multiplied before
+#   they are divided. 224 is the protocol's grid; TeD-Loc's text says 256, which is a setting here.
 # - **The brightest pixel** counts: a map that ends at 0.9 has its thresholds stretched by as much, since a threshold is
 #   a share of the largest value.
 # - **`MaxBoxAccV2`** takes the boxes of *all* contours, holes included, calls an image correct if *any* of them is, and
 #   averages the maxima at IoU 0.3, 0.5 and 0.7, each at its own best threshold.
 # - **`PxAP`** compares pixels instead of boxes where there are masks: average precision over the pixels of all images
 #   together, leaving out those that are marked as ignored.
-# - **Equal class scores** are ranked by class index, so that a classifier that cannot decide is not given the benefit of
-#   the doubt at random.
+# - **Equal class scores** are ranked by class index, so that a classifier that cannot decide is not given the benefit
+#   of the doubt at random.
 # - **Images are counted once**, also when a distributed sampler evaluates some of them twice.
 #
 # A map of 256 grey values has at most 255 different thresholded images, and each is contained in the one below.

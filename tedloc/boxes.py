@@ -120,13 +120,13 @@ def boxes_by_level(levels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
 
 
 # Below, a pixel is a node: its index in the map with a frame of one pixel around it, so that every node has eight
-# neighbours. ``parent`` is -1 where a pixel is not yet added. A root's row of ``box`` holds the tight box of its component
-# (x0, y0, x1, y1, inclusive), its entry of ``area`` twice the area that :func:`_components` explains.
+# neighbours. ``parent`` is -1 where a pixel is not yet added. A root's row of ``box`` holds the tight box of its
+# component (x0, y0, x1, y1, inclusive), its entry of ``area`` twice the area that :func:`_components` explains.
 
 
 @njit(cache=True, nogil=True)
 def _sorted(levels):
-    """Nodes from dark to bright, where each of the 256 values starts among them, and each node as a component of its own."""
+    """Nodes from dark to bright, where each value starts among them, and each node as a component of its own."""
     height, width = levels.shape
     stride = width + 2
     starts = np.zeros(257, np.int64)

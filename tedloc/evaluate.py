@@ -67,7 +67,8 @@ def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         masks = [score_files.read_mask(work.mask_root, *names, work.grid) for names in work.masks]
         centred, edges = trivial.gaussian_map(work.grid), pxap.bin_edges(work.step)
         gaussian = sum(pxap.histogram(centred, mask, edges).astype(np.int64) for mask in masks)
-    meter.update(split.ids, maps, split.boxes if masks is None else None, split.sizes, split.labels, work.scores, masks, as_is=True)
+    meter.update(split.ids, maps, split.boxes if masks is None else None, split.sizes, split.labels, work.scores, masks,
+                 as_is=True)
     return meter.state_dict(), gaussian
 
 
@@ -105,8 +106,8 @@ def prepare(options: argparse.Namespace, split_name: str, root: Path, scores_fil
     found = score_files.find_maps(root, split.ids, [*beside, *([scores_file] if scores_file else [])])
     missing = [name for name in split.ids if name not in found]
     if missing and not options.allow_missing:
-        raise UserError(f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first {missing[0]!r}; "
-                        "add them, or pass --allow-missing to evaluate the others")  # fmt: skip
+        raise UserError(f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first "
+                        f"{missing[0]!r}; add them, or pass --allow-missing to evaluate the others")
     scores = score_files.read_scores(scores_file, split.ids, split.labels) if scores_file else None
     masks = None
     if options.mask_root is not None:
@@ -138,20 +139,21 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationM
             name: uncertainty.bootstrap(meter, name, options.seed, options.bootstrap, val=val,
                                         fixed=options.fixed_threshold, contours=options.contours)
             for name in tqdm(names, desc="resampling", unit="metric")
-        }  # fmt: skip
+        }
     result["evaluated"] = {
         "dataset": options.dataset, "split": options.split, "grid": options.grid, "step": options.step,
         "contours": options.contours, "scoremap_root": str(options.scoremap_root),
         "val_scoremap_root": options.val_scoremap_root and str(options.val_scoremap_root),
         "scores": options.scores and str(options.scores),
-    }  # fmt: skip
+    }
     return result, meter
 
 
 def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     """The validation split, which the centred box is sized on; None (and a word about it) where there is none."""
     if not (Path(options.metadata_root) / options.dataset / options.val_split).is_dir():
-        print(f"no centred box: it is sized on {options.dataset}/{options.val_split}, which {options.metadata_root} lacks")
+        print(f"no centred box: it is sized on {options.dataset}/{options.val_split}, which is not in "
+              f"{options.metadata_root}")
         return None
     return read_split(options.metadata_root, options.dataset, options.val_split)
 
@@ -160,7 +162,7 @@ def table(result: dict[str, Any]) -> str:
     """The headline figures as text: one row a threshold rule, then the trivial baselines."""
     columns = [name for name in ("MaxBoxAcc@0.3", "MaxBoxAcc@0.5", "MaxBoxAcc@0.7", "MaxBoxAccV2", "threshold@0.5",
                                  "Top-1 Loc", "Top-5 Loc", "Top-1 CL", "Top-5 CL", "mean IoU", "PxAP")
-               if name in result]  # fmt: skip
+               if name in result]
     rows = [("oracle threshold", result, "")]
     for rule in ("val", "fixed"):
         if any(name.endswith(f"({rule} threshold)") for name in result):
@@ -170,12 +172,12 @@ def table(result: dict[str, Any]) -> str:
     for title, values, suffix in rows:
         cells = [values.get(name + suffix) for name in columns]
         lines.append([title, *("" if cell is None else f"{cell:.{3 if name == 'threshold@0.5' else 2}f}"
-                               for name, cell in zip(columns, cells, strict=True))])  # fmt: skip
+                               for name, cell in zip(columns, cells, strict=True))])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines]  # fmt: skip
+            for line in lines]
     images = f"{result['num_images']} images" + (f", {result['num_missing']} without a map left out"
-                                                 if result["num_missing"] else "")  # fmt: skip
+                                                 if result["num_missing"] else "")
     return "\n".join([*text, images])
 
 
@@ -190,7 +192,7 @@ def _finite(value: Any) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tedloc.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--scoremap-root", type=Path, required=True, help="folder of the score maps")
     add("--metadata-root", type=Path, required=True, help="the benchmark's metadata folder")
@@ -202,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--val-scoremap-root", type=Path, help="maps of the validation split: adds carried-over thresholds")
     add("--val-split", default="val", help="default: val")
     add("--fixed-threshold", type=float, help="adds every figure at this threshold")
-    add("--scores", type=Path, help="class scores, .npy (in the order of image_ids.txt) or .csv (id, scores): adds Top-k")
+    add("--scores", type=Path, help="adds Top-k: .npy (N, K) in the order of image_ids.txt, or .csv of id and K scores")
     add("--mask-root", type=Path, help="masks named in localization.txt (image,mask,ignore): PxAP instead of boxes")
     add("--allow-missing", action="store_true", help="evaluate the images that have a map")
     add("--allow-constant", action="store_true", help="score a constant map as an empty box, as the benchmark does")

@@ -60,7 +60,7 @@ class LocalizationMeter:
         return self._parts[0]
 
     def update(self, ids: Sequence[str], maps: Any, boxes: Sequence[np.ndarray] | None, sizes: Any,
-               labels: Any = None, scores: Any = None, masks: Any = None, *, as_is: bool = False) -> None:  # fmt: skip
+               labels: Any = None, scores: Any = None, masks: Any = None, *, as_is: bool = False) -> None:
         """Add a batch of B images.
 
         maps:   (B, h, w) array or tensor of any size: resized bicubically to the grid and min-max normalised
@@ -94,7 +94,7 @@ class LocalizationMeter:
         self._add(ids, targets, sizes, labels, scores, largest, best, top, pixels)
 
     def update_boxes(self, ids: Sequence[str], predicted: np.ndarray, boxes: Sequence[np.ndarray], sizes: Any,
-                     labels: Any = None, scores: Any = None, *, top: int = 0) -> None:  # fmt: skip
+                     labels: Any = None, scores: Any = None, *, top: int = 0) -> None:
         """Add a batch of images for which boxes on the grid were predicted instead of maps.
 
         predicted: (B, 4) x0, y0, x1, y1; or (B, 255, 4), one box a level of a map whose brightest byte is ``top``.
@@ -112,7 +112,7 @@ class LocalizationMeter:
         sizes = np.asarray(sizes).reshape(-1, 2)
         if len(sizes) != len(ids) or (boxes is not None and len(boxes) != len(ids)):
             raise UserError(f"{len(ids)} image ids come with {len(sizes)} sizes and "
-                            f"{'no' if boxes is None else len(boxes)} lists of boxes; give one for each image")  # fmt: skip
+                            f"{'no' if boxes is None else len(boxes)} lists of boxes; give one for each image")
         if (sizes <= 0).any():
             raise UserError(f"image {ids[int((sizes <= 0).any(1).argmax())]!r} has no size; give width and height")
         if boxes is None:
@@ -146,7 +146,7 @@ class LocalizationMeter:
             largest=largest.astype(np.uint8 if self.grid <= 256 else np.uint16), hits=hits,
             counts=np.array([len(target) for target in targets], np.int32),
             targets=np.concatenate(targets).astype(np.int32), pixels=pixels,
-        ))  # fmt: skip
+        ))
         self._joined = False
 
     def merge(self, other: "LocalizationMeter") -> "LocalizationMeter":
@@ -178,7 +178,7 @@ class LocalizationMeter:
         return meter
 
     def compute(self, *, val: "LocalizationMeter | None" = None, fixed: float | None = None,
-                contours: str = "largest") -> dict[str, float]:  # fmt: skip
+                contours: str = "largest") -> dict[str, float]:
         """All metrics that the data allows, in percent (``mean IoU`` too; thresholds are in [0, 1)).
 
         val:      meter of the validation split; adds every localization metric with its thresholds, " (val threshold)"
@@ -237,7 +237,7 @@ class LocalizationMeter:
     def curve(self, contours: str = "largest") -> dict[str, np.ndarray]:
         """``thresholds`` and, for each IoU, the box accuracy in percent at each of them (``BoxAcc@0.5``, ...)."""
         curves = {f"BoxAcc@{iou:g}": 100 * self.records.hit_rate(contours, j, self.thresholds)
-                  for j, iou in enumerate(self.ious)}  # fmt: skip
+                  for j, iou in enumerate(self.ious)}
         return {"thresholds": self.thresholds.copy()} | curves
 
     def per_image(self, threshold: float | None = None) -> pd.DataFrame:
@@ -287,11 +287,12 @@ def _ranks(ids: Sequence[str], label: np.ndarray, scores: np.ndarray) -> tuple[n
     if scores.ndim != 2 or len(scores) != len(ids):
         raise UserError(f"class scores have the shape {scores.shape}; give (images, classes), {len(ids)} images")
     if np.isnan(scores).any():
-        raise UserError(f"a class score of image {ids[int(np.isnan(scores).any(1).argmax())]!r} is NaN; mend the scores")
+        name = ids[int(np.isnan(scores).any(axis=1).argmax())]
+        raise UserError(f"a class score of image {name!r} is NaN; mend the scores")
     wrong = (label < 0) | (label >= scores.shape[1])
     if wrong.any():
         n = int(wrong.argmax())
-        raise UserError(f"image {ids[n]!r} has the class {label[n]}, but there are scores for {scores.shape[1]} classes")
+        raise UserError(f"image {ids[n]!r} has the class {label[n]}, but scores are given for {scores.shape[1]}")
     own = scores[np.arange(len(label)), label][:, None]
     before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < label[:, None]))
     return scores.argmax(axis=1), 1 + before.sum(axis=1)

@@ -34,14 +34,14 @@ def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) ->
         for file in files:
             if file in owners:
                 raise UserError(f"{file} would be the map of both {owners[file]!r} and {name!r}; name the maps "
-                                f"{name}.npy")  # fmt: skip
+                                f"{name}.npy")
             found[name], owners[file] = file, name
     if extra := sorted(here - set(owners)):
         raise UserError(f"{root} holds {len(extra)} score maps of images that are not in this split, first {extra[0]}; "
-                        "move them away, or check --dataset and --split")  # fmt: skip
+                        "move them away, or check --dataset and --split")
     if not found:
         raise UserError(f"{root} holds no score map of this split; the map of {ids[0]!r} belongs at "
-                        f"{(root / ids[0]).with_suffix('.npy')}")  # fmt: skip
+                        f"{(root / ids[0]).with_suffix('.npy')}")
     return found
 
 
@@ -55,7 +55,7 @@ def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
     score_map = _load(file)
     if score_map.ndim != 2 or min(score_map.shape) == 0:
         raise UserError(f"the score map {file} has the shape {score_map.shape}; it must have two dimensions, (height, "
-                        "width)")  # fmt: skip
+                        "width)")
     if score_map.dtype.kind not in "fiub":
         raise UserError(f"the score map {file} has the type {score_map.dtype}; it must hold real numbers")
     score_map = score_map.astype(np.float64)
@@ -65,7 +65,7 @@ def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
     low, high = score_map.min(), score_map.max()
     if low == high and not allow_constant:
         raise UserError(f"the score map {file} is constant ({low:g} everywhere) and shows no place; mend it, or pass "
-                        "--allow-constant to score such maps as the benchmark does, with an empty box")  # fmt: skip
+                        "--allow-constant to score such maps as the benchmark does, with an empty box")
     if score_map.shape == (grid, grid) and 0 <= low <= high <= 1:
         return score_map
     return mapping.to_grid(score_map, grid)
@@ -82,13 +82,13 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarra
     scores = _load(file) if file.suffix == ".npy" else _scores_from_csv(file, ids)
     if scores.ndim != 2 or len(scores) != len(ids) or scores.dtype.kind not in "fiu":
         raise UserError(f"{file} holds a {scores.dtype} array of the shape {scores.shape}; give ({len(ids)}, classes) "
-                        "numbers, in the order of image_ids.txt")  # fmt: skip
+                        "numbers, in the order of image_ids.txt")
     if np.isnan(scores.astype(np.float64)).any():
         row = int(np.isnan(scores.astype(np.float64)).any(axis=1).argmax())
         raise UserError(f"{file} holds NaN among the class scores of image {ids[row]!r}; every score must be a number")
     if labels.max() >= scores.shape[1]:
         raise UserError(f"{file} has scores for {scores.shape[1]} classes, but the split has the class {labels.max()}; "
-                        "give one column a class")  # fmt: skip
+                        "give one column a class")
     return scores.astype(np.float64)
 
 
@@ -113,7 +113,7 @@ def _scores_from_csv(file: Path, ids: Sequence[str]) -> np.ndarray:
                     raise UserError(f"{file}, line {number}: image {name!r} has a second row; keep one")
                 rows[name] = values
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a CSV text file ({error}); give image id and scores, separated by commas") from None
+        raise UserError(f"{file} is not a CSV text file ({error}); give image ids and scores") from None
     missing = next((name for name in ids if name not in rows), None)
     if missing is not None:
         raise UserError(f"{file} has no class scores for image {missing!r}; give a row for every image of the split")
@@ -121,8 +121,8 @@ def _scores_from_csv(file: Path, ids: Sequence[str]) -> np.ndarray:
 
 
 def read_mask_list(metadata_root: Path, dataset: str, split: str, ids: Sequence[str],
-                   ) -> list[tuple[list[str], list[str]]]:  # fmt: skip
-    """For each image its object masks and ignore regions, from a ``localization.txt`` of ``image,mask,ignore`` lines."""
+                   ) -> list[tuple[list[str], list[str]]]:
+    """For each image its object masks and ignore regions, from ``localization.txt`` with image,mask,ignore lines."""
     file = Path(metadata_root) / dataset / split / "localization.txt"
     if not file.is_file():
         raise UserError(f"split file {file} is missing; it must list image,mask,ignore for --mask-root")
@@ -164,5 +164,6 @@ def _load(file: Path) -> np.ndarray:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{file} cannot be read as a NumPy array ({reason}); write it with numpy.save") from None
     if not isinstance(array, np.ndarray):
+        array.close()
         raise UserError(f"{file} is an archive of arrays; write one array with numpy.save")
     return array

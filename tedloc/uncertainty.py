@@ -18,12 +18,12 @@ from tedloc.metrics import LocalizationMeter
 # (resamples (S, N), how often each image was drawn) -> the metric in each (S,), in percent
 Statistic = Callable[[np.ndarray], np.ndarray]
 _NAME = re.compile(r"(MaxBoxAcc@(?P<iou>[\d.]+)|MaxBoxAccV2|Top-(?P<k>[15]) (?P<kind>Loc|CL)|PxAP)"
-                   r"(?P<own> \(own threshold\))?( \((?P<rule>val|fixed) threshold\))?")  # fmt: skip
+                   r"(?P<own> \(own threshold\))?( \((?P<rule>val|fixed) threshold\))?")
 
 
 def bootstrap(meter: LocalizationMeter, metric: str, seed: int, samples: int = 1000, *, level: float = 0.95,
               val: LocalizationMeter | None = None, fixed: float | None = None,
-              contours: str = "largest") -> tuple[float, float]:  # fmt: skip
+              contours: str = "largest") -> tuple[float, float]:
     """(low, high): percentile interval of a metric over resampled images.
 
     metric: a key of ``LocalizationMeter.compute`` other than thresholds, ``mean IoU`` and ``num_images``; ``val``,
@@ -36,7 +36,7 @@ def bootstrap(meter: LocalizationMeter, metric: str, seed: int, samples: int = 1
 
 def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric: str, seed: int, samples: int = 1000,
                       *, level: float = 0.95, val: tuple[LocalizationMeter, LocalizationMeter] | None = None,
-                      fixed: float | None = None) -> tuple[float, float, float]:  # fmt: skip
+                      fixed: float | None = None) -> tuple[float, float, float]:
     """(difference, low, high) of ``ours - theirs`` on the same images, resampled together.
 
     ``val``: the two validation meters, in the same order. Raises ``UserError`` unless both hold the same images.
@@ -68,7 +68,7 @@ def _resamples(images: int, seed: int, samples: int, block: int = 50):
     rng = np.random.default_rng(seed)
     for start in range(0, samples, block):
         drawn = [np.bincount(rng.integers(images, size=images), minlength=images)
-                 for _ in range(min(block, samples - start))]  # fmt: skip
+                 for _ in range(min(block, samples - start))]
         yield np.array(drawn, dtype=np.float32)
 
 
@@ -78,7 +78,7 @@ def resampled(metric: str) -> bool:
 
 
 def _statistic(meter: LocalizationMeter, metric: str, contours: str, val: LocalizationMeter | None,
-               fixed: float | None) -> Statistic:  # fmt: skip
+               fixed: float | None) -> Statistic:
     known = meter.compute(val=val, fixed=fixed, contours=contours)
     parsed = _NAME.fullmatch(metric)
     if metric not in known or parsed is None:

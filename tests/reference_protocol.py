@@ -59,7 +59,7 @@ def best_ious(score_map, targets, thresholds, multiple):
     return np.array([
         max(box_iou(box, target) for box in contour_boxes(score_map, tau, multiple) for target in targets)
         for tau in thresholds
-    ])  # fmt: skip
+    ])
 
 
 def accuracies(score_maps, targets, step=0.001, ious=(0.3, 0.5, 0.7), multiple=False):

@@ -67,7 +67,7 @@ class Folder:
         out = self.root / "out.json"
         out.unlink(missing_ok=True)
         evaluate.main(["--scoremap-root", str(self.maps_of(split)), "--metadata-root", str(self.metadata), "--dataset",
-                       "CUB", "--split", split, "--json", str(out), *map(str, extra)])  # fmt: skip
+                       "CUB", "--split", split, "--json", str(out), *map(str, extra)])
         return json.loads(out.read_text())
 
 
@@ -135,7 +135,7 @@ def test_result_does_not_depend_on_workers_and_the_module_runs_as_a_command(fold
     alone = folder.run()
     out = folder.root / "parallel.json"
     command = [sys.executable, "-m", "tedloc.evaluate", "--scoremap-root", folder.maps_of("test"), "--metadata-root",
-               folder.metadata, "--dataset", "CUB", "--workers", "2", "--json", out]  # fmt: skip
+               folder.metadata, "--dataset", "CUB", "--workers", "2", "--json", out]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(out.read_text()) == alone
@@ -221,7 +221,7 @@ BAD = {
     "no workers": (lambda f: None, ("--workers", "0"), ["--workers"]),
     "output is a folder": (lambda f: None, ("--per-image", "."), ["folder"]),
     "mask list": (lambda f: None, ("--mask-root", "."), ["localization.txt, line 1"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
