@@ -9,14 +9,14 @@
 # %% [markdown]
 # # What each loss adds
 #
-# TeD-Loc is trained with three losses: $L_{\mathrm{KD}}$ draws sampled foreground patches to the anchor of their
-# class, $P_{\mathrm{CL}}$ teaches the patch classifier $g$ to tell foreground from background, and $I_{\mathrm{CL}}$
-# classifies the image from the pooled patches. Table 2 of the paper switches them on one after the other, on CUB, and
-# the text draws two claims from it: $L_{\mathrm{KD}}$ alone localizes poorly and $P_{\mathrm{CL}}$ improves on it
-# greatly; $I_{\mathrm{CL}}$ then improves on both.
+# TeD-Loc is trained with three losses: $L_{\mathrm{KD}}$ draws sampled foreground patches to the anchor of
+# their class, $P_{\mathrm{CL}}$ teaches the patch classifier $g$ to tell foreground from background, and
+# $I_{\mathrm{CL}}$ classifies the image from the pooled patches. Table 2 of the paper switches them on one
+# after the other, on CUB, and the text draws two claims from it: $L_{\mathrm{KD}}$ alone localizes poorly
+# and $P_{\mathrm{CL}}$ improves on it greatly; $I_{\mathrm{CL}}$ then improves on both.
 #
-# The paper shows three of the seven possible combinations. With all seven one can also ask what each loss does *by
-# itself*, and whether the others are needed beside it.
+# The paper shows three of the seven possible combinations. With all seven one can also ask what each loss
+# does *by itself*, and whether the others are needed beside it.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -31,10 +31,16 @@ from tedloc import evidence, paper, plots, profiles, report, runs
 
 plots.use_style()
 P = profiles.get(profile)
+meaningful = P.name != "smoke"
+seeds = P.seeds if meaningful else P.seeds[:1]
 TERMS = {"L_KD": "kd", "P_CL": "patch", "I_CL": "image"}
 VARIANTS = ["L_KD", "P_CL", "I_CL", "L_KD + P_CL", "L_KD + I_CL", "P_CL + I_CL", "L_KD + P_CL + I_CL"]
-requests = {name: runs.grid(P, **{f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name})
-            for name in VARIANTS}
+requests = {
+    name: runs.grid(
+        P, seeds=seeds, **{f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name}
+    )
+    for name in VARIANTS
+}
 found = runs.collect_named(requests)
 FITTING = {name: "g" if "P_CL" in name else "anchor-true" for name in VARIANTS}
 on = report.measured_on(**evidence.provenance(P, found["L_KD"]), threshold="oracle on test")
@@ -42,85 +48,138 @@ on = report.measured_on(**evidence.provenance(P, found["L_KD"]), threshold="orac
 # %% tags=["remove-input"]
 lambdas = ", ".join(f"{term} {getattr(P.loss, field):g}" for term, field in TERMS.items())
 Markdown(
-    f"**What was run.** Profile `{P.name}`: each of the {len(VARIANTS)} combinations over the seeds "
-    f"{', '.join(map(str, P.seeds))}, so {sum(map(len, found.values()))} runs of {P.optimiser.epochs} "
-    f"epoch{'s' if P.optimiser.epochs > 1 else ''}. A seed fixes the initial weights, the order of the images and the "
-    f"sampled patches, so the same seed starts every combination from the same point. Weights of the terms that are on: "
-    f"{lambdas}; all else as in the profile."
+    f"**What was run.** Profile `{P.name}`: each of the {len(VARIANTS)} combinations with "
+    f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, so {sum(map(len, found.values()))} "
+    f"runs of {P.optimiser.epochs} epoch{'s' if P.optimiser.epochs > 1 else ''}. A seed fixes the initial "
+    "weights, the order of the images and the sampled patches, so the same seed starts every combination "
+    f"from the same point. Weights of the terms that are on: {lambdas}; all else as in the profile."
 )
 
 # %% [markdown]
 # ## Which map is a variant's map?
 #
-# There are two ways to get a map from a trained model: the patch classifier's own map $M = g(\bm{z}_p)$, and the dot
-# product $\langle \bm{z}_p, \bm{t}_y \rangle$ of each patch with the anchor of the true class. Each needs a loss that
-# trains it:
+# There are two ways to get a map from a trained model: the patch classifier's own map $M = g(\bm{z}_p)$,
+# and the dot product $\langle \bm{z}_p, \bm{t}_y \rangle$ of each patch with the anchor of the true class.
+# Each needs a loss that trains it:
 #
-# - $g$ is told what foreground is only by $P_{\mathrm{CL}}$. Under $L_{\mathrm{KD}}$ alone nothing trains it, and its
-#   map is that of random weights. Under $I_{\mathrm{CL}}$ it receives some gradient as the pooling weight of Eq. 3.
-# - The anchor map means something once $L_{\mathrm{KD}}$ or $I_{\mathrm{CL}}$ has tied the embeddings to the anchors.
+# - $g$ is told what foreground is only by $P_{\mathrm{CL}}$. Under $L_{\mathrm{KD}}$ alone nothing trains
+#   it, and its map is that of random weights. Under $I_{\mathrm{CL}}$ it receives some gradient as the
+#   pooling weight of Eq. 3.
+# - The anchor map means something once $L_{\mathrm{KD}}$ or $I_{\mathrm{CL}}$ has tied the embeddings to
+#   the anchors.
 #
-# So the *fitting* map is $g$ where $P_{\mathrm{CL}}$ is on, and the anchor map where it is off. The paper does not say
-# which map its row for $L_{\mathrm{KD}}$ uses. The first table uses the fitting map; the second shows both for every
-# combination, so that nothing hangs on that choice.
+# So the *fitting* map is $g$ where $P_{\mathrm{CL}}$ is on, and the anchor map where it is off. The paper
+# does not say which map its row for $L_{\mathrm{KD}}$ uses. The first table uses the fitting map; the
+# second shows both for every combination, so that nothing hangs on that choice.
 
 # %% tags=["remove-input"]
 masks = found["L_KD"][0].metrics.get("PxAP") is not None
-columns = {"MaxBoxAcc": "MaxBoxAcc@0.5", "Top-1 Loc": "Top-1 Loc", "Top-1 CL": "Top-1 CL"} | ({"PxAP": "PxAP"} if masks else {})
+columns = {"MaxBoxAcc": "MaxBoxAcc@0.5", "Top-1 Loc": "Top-1 Loc", "Top-1 CL": "Top-1 CL"} | (
+    {"PxAP": "PxAP"} if masks else {}
+)
 in_paper = paper.table(2).set_index("row")["value"]
 rows = [
-    {"row": name, "column": column, "ours": [run.route(FITTING[name])[key] for run in found[name]],
-     "paper": in_paper.get(name) if column == "MaxBoxAcc" else None}
-    for column, key in columns.items() for name in VARIANTS
+    {
+        "row": name,
+        "column": column,
+        "ours": [run.route(FITTING[name])[key] for run in found[name]],
+        "paper": in_paper.get(name) if column == "MaxBoxAcc" else None,
+    }
+    for column, key in columns.items()
+    for name in VARIANTS
 ]
-report.comparison(rows, on, paper_dataset="CUB",
-                  caption="Table 2 with the missing combinations, by each variant's fitting map (%).")
+report.comparison(
+    rows,
+    on,
+    paper_dataset="CUB",
+    caption="Table 2 with the missing combinations, by each variant's fitting map (%).",
+)
 
 # %% tags=["remove-input"]
-both = pd.DataFrame({
-    title: [report.measured([run.route(route)["MaxBoxAcc@0.5"] for run in found[name]]) for name in VARIANTS]
-    for title, route in (("g", "g"), ("anchor, true class", "anchor-true"), ("anchor, predicted class", "anchor-pred"))
-}, index=pd.Index(VARIANTS, name="losses"))
+both = pd.DataFrame(
+    {
+        title: [
+            report.measured([run.route(route)["MaxBoxAcc@0.5"] for run in found[name]]) for name in VARIANTS
+        ]
+        for title, route in (
+            ("g", "g"),
+            ("anchor, true class", "anchor-true"),
+            ("anchor, predicted class", "anchor-pred"),
+        )
+    },
+    index=pd.Index(VARIANTS, name="losses"),
+)
 both["fitting map"] = ["g" if FITTING[name] == "g" else "anchor" for name in VARIANTS]
 centre = found["L_KD"][0].metrics["centre box"]["MaxBoxAcc@0.5"]
-report.table(both, f"MaxBoxAcc (%) by each way of getting a map. The best centred box of one size scores "
-                   f"{report.number(centre)}: a map at or below that has localized nothing.", provenance=on)
+report.table(
+    both,
+    "MaxBoxAcc (%) by each way of getting a map. The best centred box of one size scores "
+    f"{report.number(centre)}: a map at or below that has localized nothing.",
+    provenance=on,
+)
 
 # %% tags=["remove-input"]
 figure, ax = plt.subplots(figsize=(8.0, 4.6))
 position = np.arange(len(VARIANTS))
-for shift, route, marker, colour, label in ((-0.14, "g", "o", plots.PALETTE[0], "map of $g$"),
-                                            (0.14, "anchor-true", "s", plots.PALETTE[4], "anchor map, true class")):
+for shift, route, marker, colour, label in (
+    (-0.14, "g", "o", plots.PALETTE[0], "map of $g$"),
+    (0.14, "anchor-true", "s", plots.PALETTE[4], "anchor map, true class"),
+):
     values = np.array([[run.route(route)["MaxBoxAcc@0.5"] for run in found[name]] for name in VARIANTS])
     fits = np.array([FITTING[name] == route for name in VARIANTS])
     ax.hlines(values.mean(1), position + shift - 0.1, position + shift + 0.1, color=colour, linewidth=3)
-    for seed in range(values.shape[1]):
-        jitter = 0.05 * (seed - (values.shape[1] - 1) / 2)
+    for i in range(values.shape[1]):
+        jitter = 0.05 * (i - (values.shape[1] - 1) / 2)
         for chosen in (True, False):
-            ax.scatter((position + shift + jitter)[fits == chosen], values[fits == chosen, seed], marker=marker, s=34,
-                       facecolor=colour if chosen else "white", edgecolor=colour, zorder=3,
-                       label=label if chosen and seed == 0 else None)
-ax.scatter(position, [in_paper.get(name, np.nan) for name in VARIANTS], marker="D", s=50, facecolor="white",
-           edgecolor=plots.PAPER, linewidth=1.6, zorder=4, label="paper, CUB")
+            ax.scatter(
+                (position + shift + jitter)[fits == chosen],
+                values[fits == chosen, i],
+                marker=marker,
+                s=34,
+                facecolor=colour if chosen else "white",
+                edgecolor=colour,
+                zorder=3,
+                label=label if chosen and i == 0 else None,
+            )
+ax.scatter(
+    position,
+    [in_paper.get(name, np.nan) for name in VARIANTS],
+    marker="D",
+    s=50,
+    facecolor="white",
+    edgecolor=plots.PAPER,
+    linewidth=1.6,
+    zorder=4,
+    label="paper, CUB",
+)
 ax.axhline(centre, color="#666666", linewidth=1.2, linestyle=":", label="best centred box")
-pretty = [name.replace("L_KD", r"$L_{\mathrm{KD}}$").replace("P_CL", r"$P_{\mathrm{CL}}$").replace("I_CL", r"$I_{\mathrm{CL}}$")
-          .replace(" + ", "\n+ ") for name in VARIANTS]
-ax.set(xticks=position, xticklabels=pretty, ylabel="MaxBoxAcc (%)", title="Localization by combination of losses")
+pretty = [
+    name.replace("L_KD", r"$L_{\mathrm{KD}}$")
+    .replace("P_CL", r"$P_{\mathrm{CL}}$")
+    .replace("I_CL", r"$I_{\mathrm{CL}}$")
+    .replace(" + ", "\n+ ")
+    for name in VARIANTS
+]
+ax.set(
+    xticks=position, xticklabels=pretty, ylabel="MaxBoxAcc (%)", title="Localization by combination of losses"
+)
 ax.grid(False, axis="x")
 figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 
 # %% [markdown]
-# Filled points are the fitting map, hollow ones the other; a bar marks the mean of the seeds. Hollow diamonds are the
-# paper's values on CUB, where it has any. Where a map comes from weights that no loss has trained, its score says what
-# the frozen encoder's features and the decoder's shape alone are worth, and the dotted line what no image at all is
-# worth.
+# Filled points are the fitting map, hollow ones the other; a bar marks the mean of the seeds. Hollow
+# diamonds are the paper's values on CUB, where it has any. Where a map comes from weights that no loss has
+# trained, its score says what the frozen encoder's features and the decoder's shape alone are worth, and
+# the dotted line what no image at all is worth.
 #
 # ## What a loss adds to the others
 #
-# Each row adds one loss to a combination that lacks it and keeps all else, seed by seed, on the same test images. An
-# interval that leaves out zero says that the difference would survive other test images; seeds that all have the same
-# sign say that it is not the luck of one start. Only both together count as a difference below.
+# Each row adds one loss to a combination that lacks it and keeps all else, seed by seed, on the same test
+# images. An interval that leaves out zero says that the difference would survive other test images; seeds
+# that all have the same sign say that it is not the luck of one start. Only both together count as a
+# difference below.
+
 
 # %% tags=["remove-input"]
 def added(term: str, base: str) -> str:
@@ -128,23 +187,31 @@ def added(term: str, base: str) -> str:
 
 
 def gain(more: str, fewer: str, key: str = "MaxBoxAcc@0.5") -> evidence.Difference:
-    return evidence.difference(evidence.meters(found[more], FITTING[more]),
-                               evidence.meters(found[fewer], FITTING[fewer]), key)
+    return evidence.difference(
+        evidence.meters(found[more], FITTING[more]), evidence.meters(found[fewer], FITTING[fewer]), key
+    )
 
 
 steps = [(term, base) for term in TERMS for base in VARIANTS if term not in base]
+gains = {}
+for term, base in steps:
+    located, classified = gain(added(term, base), base), gain(added(term, base), base, "Top-1 CL")
+    gains[f"{term} added to {base}"] = {
+        "MaxBoxAcc": located.brief,
+        "by seed": located.by_seed,
+        "Top-1 CL": classified.brief,
+        "by seed ": classified.by_seed,
+    }
 report.table(
-    pd.DataFrame([
-        {"step": f"{term} added to {base}", "MaxBoxAcc": str(gain(added(term, base), base)),
-         "Top-1 CL": str(gain(added(term, base), base, "Top-1 CL"))} for term, base in steps
-    ]).set_index("step"),
-    "Gain from one more loss (fitting map).", provenance=on)
+    pd.DataFrame.from_dict(gains, orient="index").rename_axis("step"),
+    "Gain from one more loss in points, with its 95 % interval; each variant by its fitting map.",
+    provenance=on,
+)
 
 # %% [markdown]
 # ## Do the paper's claims hold here?
 
 # %% tags=["remove-input"]
-meaningful = P.name != "smoke"
 full, two, one = "L_KD + P_CL + I_CL", "L_KD + P_CL", "L_KD"
 
 
@@ -157,21 +224,40 @@ others = {name: gain(full, name) for name in VARIANTS if name != full}
 signs = [found_gain.sign() for found_gain in others.values()]
 closest = min(others, key=lambda name: others[name].mean)
 essential = True if min(signs) > 0 else False if min(signs) < 0 else None
-report.verdicts([
-    evidence.judge("Adding P_CL improves on L_KD alone (Table 2)", gain(two, one), meaningful, quoted(two, one)),
-    evidence.judge("Adding I_CL improves further (Table 2)", gain(full, two), meaningful, quoted(full, two)),
-    report.verdict("All three losses are essential for the best localization (section 4.2, Ablations)",
-                   essential if meaningful else None,
-                   f"All three compared with every smaller combination; the closest or best is {closest}: all three give "
-                   f"{others[closest]}"),
-    evidence.judge("L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the paper)",
-                   gain(full, "P_CL + I_CL"), meaningful),
-    evidence.judge("I_CL improves classification beside L_KD + P_CL (not in the paper)",
-                   gain(full, two, "Top-1 CL"), meaningful, "Top-1 CL: "),
-], "Claims of Table 2, checked in this profile." if meaningful else
-   "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing.")
+report.verdicts(
+    [
+        evidence.judge(
+            "Adding P_CL improves on L_KD alone (Table 2)", gain(two, one), meaningful, quoted(two, one)
+        ),
+        evidence.judge(
+            "Adding I_CL improves further (Table 2)", gain(full, two), meaningful, quoted(full, two)
+        ),
+        report.verdict(
+            "All three losses are essential for the best localization (section 4.2, Ablations)",
+            essential if meaningful else None,
+            f"All three compared with every smaller combination; the closest or best is {closest}: all "
+            f"three give {others[closest]}",
+        ),
+        evidence.judge(
+            "L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the "
+            "paper)",
+            gain(full, "P_CL + I_CL"),
+            meaningful,
+        ),
+        evidence.judge(
+            "I_CL improves classification beside L_KD + P_CL (not in the paper)",
+            gain(full, two, "Top-1 CL"),
+            meaningful,
+            "Top-1 CL: ",
+        ),
+    ],
+    "Claims of Table 2, checked in this profile."
+    if meaningful
+    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides "
+    "nothing.",
+)
 
 # %% [markdown]
-# A claim *holds* when the difference is positive for every seed and its interval leaves out zero, *does not hold* when
-# it is negative in the same sense, and *cannot be decided here* otherwise. The paper gives one value a row and no
-# seeds, so how much of its own differences is chance cannot be told.
+# A claim *holds* when the difference is positive for every seed and its interval leaves out zero, *does not
+# hold* when it is negative in the same sense, and *cannot be decided here* otherwise. The paper gives one
+# value a row and no seeds, so how much of its own differences is chance cannot be told.

@@ -1,12 +1,13 @@
 """Is one variant better than another? Differences on the same images, with what speaks for them.
 
-Two things can fool a reader of two numbers: which images happen to be in the test split, and which seed happened to
-be drawn. So a difference is taken between runs of the same seed and averaged over seeds, its 95 % interval resamples
-the images (:mod:`tedloc.uncertainty`), and it counts only when the interval leaves out zero *and* every seed has the
-same sign.
+Two things can fool a reader of two numbers: which images happen to be in the test split, and which seed
+happened to be drawn. So a difference is taken between runs of the same seed and averaged over seeds, its 95 %
+interval resamples the images (:mod:`tedloc.uncertainty`), and it counts only when the interval leaves out
+zero *and* every seed has the same sign.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,9 +43,19 @@ class Difference:
                 return sign
         return 0
 
+    @property
+    def brief(self) -> str:
+        """As in a narrow table: ``+2.1 (+0.5 to +3.6)``."""
+        return f"{_signed(self.mean)} ({_signed(self.low)} to {_signed(self.high)})"
+
+    @property
+    def by_seed(self) -> str:
+        """``+2.0, +2.1, +2.2``."""
+        return ", ".join(map(_signed, self.seeds))
+
     def __str__(self) -> str:
         text = f"{_signed(self.mean)} points, 95 % interval {_signed(self.low)} to {_signed(self.high)}"
-        return text + (f"; by seed {', '.join(map(_signed, self.seeds))}" if len(self.seeds) > 1 else "")
+        return text + (f"; by seed {self.by_seed}" if len(self.seeds) > 1 else "")
 
 
 def _signed(value: float) -> str:
@@ -70,13 +81,15 @@ def box_meter(size: tuple[float, float], images: ImageSet, grid: int = 224) -> L
 
 
 def object_shares(meter: LocalizationMeter) -> np.ndarray:
-    """(N,) share of the image that the ground-truth box fills, the largest where there are several; sorted by id."""
+    """(N,) share of the image that its largest ground-truth box fills; images sorted by id."""
     records = meter.records
     areas = (records.targets[:, 2:] - records.targets[:, :2] + 1).prod(axis=1)
-    return np.maximum.reduceat(areas, np.concatenate([[0], records.counts.cumsum()[:-1]])) / meter.grid ** 2
+    return np.maximum.reduceat(areas, np.concatenate([[0], records.counts.cumsum()[:-1]])) / meter.grid**2
 
 
-def values(found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None) -> list[float]:
+def values(
+    found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None
+) -> list[float]:
     """The metric in percent, one value a seed.
 
     metric: as in ``LocalizationMeter.compute``; "(val threshold)" needs ``val``, the validation meters
@@ -86,25 +99,46 @@ def values(found: Meters, metric: str, *, val: Meters | None = None, subset: np.
     return [float(statistic(every)[0]) for statistic in _statistics(found, metric, val, subset)]
 
 
-def interval(found: Meters, metric: str = HALF, *, val: Meters | None = None, subset: np.ndarray | None = None,
-             seed: int = 0) -> tuple[float, float]:  # fmt: skip
+def interval(
+    found: Meters,
+    metric: str = HALF,
+    *,
+    val: Meters | None = None,
+    subset: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[float, float]:
     """(low, high): 95 % bootstrap interval of the mean over seeds; see :func:`values`."""
     statistics = _statistics(found, metric, val, subset)
-    return _interval(lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed)
+    return _interval(
+        lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed
+    )
 
 
-def difference(ours: Meters, theirs: Meters, metric: str = HALF, *, val: tuple[Meters, Meters] | None = None,
-               subset: np.ndarray | None = None, seed: int = 0) -> Difference:  # fmt: skip
-    """``ours - theirs`` on the same images, run by run of the same seed; one run alone is compared with all others.
+def difference(
+    ours: Meters,
+    theirs: Meters,
+    metric: str = HALF,
+    *,
+    val: tuple[Meters, Meters] | None = None,
+    subset: np.ndarray | None = None,
+    seed: int = 0,
+) -> Difference:
+    """``ours - theirs`` on the same images, run by run of the same seed; one run alone is compared with every
+    run of the other.
 
-    val, subset: as in :func:`values`. Raises ``UserError`` when the images or the numbers of seeds do not agree.
+    val, subset: as in :func:`values`. Raises ``UserError`` when images or numbers of seeds do not agree.
     """
     if len({len(ours), len(theirs)} - {1}) > 1:
-        raise UserError(f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds")
+        raise UserError(
+            f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds"
+        )
     if any(not np.array_equal(ours[0].records.ids, other.records.ids) for other in (*ours, *theirs)):
         raise UserError("a paired difference needs results on the same images; these hold different ones")
     ours_val, theirs_val = val or (None, None)
-    first, second = _statistics(ours, metric, ours_val, subset), _statistics(theirs, metric, theirs_val, subset)
+    first, second = (
+        _statistics(ours, metric, ours_val, subset),
+        _statistics(theirs, metric, theirs_val, subset),
+    )
     count = max(len(first), len(second))
     pairs = list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
 
@@ -117,17 +151,26 @@ def difference(ours: Meters, theirs: Meters, metric: str = HALF, *, val: tuple[M
     return Difference(float(by_seed.mean()), low, high, tuple(by_seed.tolist()))
 
 
-def _statistics(found: Meters, metric: str, val: Meters | None, subset: np.ndarray | None) -> list[uncertainty.Statistic]:
+def _statistics(
+    found: Meters, metric: str, val: Meters | None, subset: np.ndarray | None
+) -> list[uncertainty.Statistic]:
     val = val or [None] * len(found)
     if subset is None or metric in ("Top-1 CL", "Top-5 CL", "PxAP"):
-        return [uncertainty._statistic(meter, metric, "largest", v, None) for meter, v in zip(found, val, strict=True)]
+        return [
+            uncertainty._statistic(meter, metric, "largest", v, None)
+            for meter, v in zip(found, val, strict=True)
+        ]
     name, _, rule = metric.partition(" (")
     thresholds = [(v if rule else meter).best_threshold() for meter, v in zip(found, val, strict=True)]
-    return [uncertainty._statistic(meter, f"{name} (fixed threshold)", "largest", None, threshold)
-            for meter, threshold in zip(found, thresholds, strict=True)]  # fmt: skip
+    return [
+        uncertainty._statistic(meter, f"{name} (fixed threshold)", "largest", None, threshold)
+        for meter, threshold in zip(found, thresholds, strict=True)
+    ]
 
 
-def _interval(statistic: uncertainty.Statistic, count: int, subset: np.ndarray | None, seed: int) -> tuple[float, float]:
+def _interval(
+    statistic: uncertainty.Statistic, count: int, subset: np.ndarray | None, seed: int
+) -> tuple[float, float]:
     kept = np.arange(count) if subset is None else np.flatnonzero(subset)
     found = []
     for drawn in uncertainty._resamples(len(kept), seed, SAMPLES):
@@ -147,8 +190,34 @@ def judge(claim: str, found: Difference, decidable: bool = True, before: str = "
     return verdict(claim, holds, before + str(found))
 
 
+def judge_order(
+    claim: str,
+    ranking: Mapping[str, float],
+    found: Mapping[str, Meters],
+    metric: str = HALF,
+    decidable: bool = True,
+    before: str = "",
+) -> Verdict:
+    """Whether results follow a ranking: of every two, the one that ranks higher has the higher metric.
+
+    It holds when every pair's difference counts and agrees, does not hold when one counts and disagrees, and
+    cannot be decided otherwise. ranking, found: by the same names; higher is better.
+    """
+    order = sorted(ranking, key=ranking.get, reverse=True)
+    pairs: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for higher, lower in itertools.combinations(order, 2):
+        pairs[difference(found[higher], found[lower], metric).sign()].append(f"{higher} / {lower}")
+    holds = False if pairs[-1] else None if pairs[0] else True
+    evidence = f"{len(pairs[1])} of {sum(map(len, pairs.values()))} pairs clearly in this order"
+    for sign, words in ((-1, "clearly reversed"), (0, "too close to call")):
+        evidence += f"; {words}: {', '.join(pairs[sign])}" if pairs[sign] else ""
+    return verdict(claim, holds if decidable else None, before + evidence)
+
+
 def provenance(profile: Profile, runs: Sequence[Run]) -> dict:
     """What ``report.measured_on`` wants to know, from runs of one variant."""
     first = runs[0].metrics["provenance"]
-    known = {key: first[key] for key in ("dataset", "split", "num_images", "device", "date", "commit", "synthetic")}
+    known = {
+        key: first[key] for key in ("dataset", "split", "num_images", "device", "date", "commit", "synthetic")
+    }
     return known | {"profile": profile.name, "seeds": [run.metrics["provenance"]["seed"] for run in runs]}

@@ -114,8 +114,10 @@ def grid_of_localizations(
     rows: for each row its panels, each the keyword arguments of ``show_localization`` without ``ax``.
     """
     columns = max(map(len, rows))
+    with_maps = any("score_map" in panel for panels in rows for panel in panels)
+    width = cell * columns + 0.9 * with_maps + 0.5 * bool(row_titles)  # room for the scale and the titles
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(cell * columns, (cell + 0.15) * len(rows) + 0.55), squeeze=False
+        len(rows), columns, figsize=(width, (cell + 0.25) * len(rows) + 0.55), squeeze=False
     )
     for r, panels in enumerate(rows):
         for c in range(columns):
@@ -133,7 +135,7 @@ def grid_of_localizations(
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=PREDICTION, linewidth=2),
     ]
     figure.legend(handles, ["ground truth", "prediction"], loc="outside lower center", ncols=2)
-    if any("score_map" in panel for panels in rows for panel in panels):
+    if with_maps:
         scale = ScalarMappable(Normalize(0, 1), OVERLAY)
         figure.colorbar(scale, ax=axes, shrink=min(1.0, 2.0 / len(rows)), pad=0.01, label="score")
     return figure
@@ -158,7 +160,7 @@ def rank_plot(
         label = df.attrs.get("reference", "reference")
         hollow = {"facecolor": "white", "edgecolor": PAPER, "linewidth": 1.6, "marker": "D"}
         ax.scatter(df["reference"], df.index, s=45, zorder=4, label=label, **hollow)
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)  # inside, it reads as data
     ax.set(xlabel=xlabel, ylabel="", yticks=df.index, yticklabels=df["method"], title=title)
     for label in ax.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() == highlight else "normal")
