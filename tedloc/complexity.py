@@ -34,8 +34,8 @@ _ATTENTION = {"bmm", "baddbmm"}
 # Operators that only rename, reshape or allocate: no arithmetic that a count could miss.
 _FREE = set(
     "view _unsafe_view reshape transpose t permute expand unsqueeze squeeze slice select unbind split "
-    "split_with_sizes chunk cat stack clone copy_ empty empty_like new_empty zeros new_zeros zeros_like ones full "
-    "scalar_tensor arange lift_fresh detach alias _to_copy contiguous constant_pad_nd unfold fill_ "
+    "split_with_sizes chunk cat stack clone copy_ empty empty_like new_empty zeros new_zeros zeros_like ones "
+    "full scalar_tensor arange lift_fresh detach alias _to_copy contiguous constant_pad_nd unfold fill_ "
     "embedding".split()
 )
 
