@@ -156,7 +156,7 @@ report.table(by_part.set_index("system")[columns], "The same, part by part. A pa
 # Counters that hook into modules can miss a product of two activations when it is written as an operator, and
 # attention is made of two of those. And the fixed part of the formula that Table 6 prints, 3.7T + 741.5G × m, is
 # too large for what GenPromp runs. (The formula stands in TeD-Loc's row, where there are no steps m; the
-# [audit](audit) shows that it is GenPromp's.)
+# [audit](audit.ipynb) shows that it is GenPromp's.)
 
 # %% tags=["remove-input"]
 ts, unet = parts["TS-CAM"].iloc[0], genpromp.loc["U-Net"]
@@ -224,7 +224,7 @@ elif profile == "smoke":
     few = LatencySettings(warmup=1, passes=3, seconds=2)
     plans = {"TeD-Loc, EVA-01-L": few, "TS-CAM": few}
 else:
-    some = LatencySettings(seconds=8)
+    some = LatencySettings(seconds=4)
     plans = dict.fromkeys(systems, some) | {"GenPromp": LatencySettings(warmup=0, passes=1)}
 times = {name: complexity.latencies(systems[name], device, plan) for name, plan in plans.items()}
 one = next(iter(times["TS-CAM"].values()))
