@@ -173,13 +173,13 @@ report.table(table.set_index("d").rename_axis("text dimension d"), "1,000 anchor
 
 # %% [markdown]
 # So Figure 3's "orthogonal" is exact on CUB and approximate on ILSVRC. What orthogonal anchors are worth is another
-# question, which the chapter on [orthogonal text anchors](orthogonalization) puts to experiments.
+# question, which the chapter on [orthogonal text anchors](orthogonalization.ipynb) puts to experiments.
 #
 # ## Cost, data, protocol, references
 #
 # The formula that Table 6 prints in TeD-Loc's row, 3.7T + 741.5G × m, has a step number that only GenPromp has, and
 # with $m = 2$ it gives GenPromp's own entry in the same column, for FLOPs and for MACs, and for no other $m$. The
-# [complexity](complexity) chapter counts what TeD-Loc needs.
+# [complexity](complexity.ipynb) chapter counts what TeD-Loc needs.
 
 # %% tags=["remove-input"]
 show(about_setup, "Cost, data, protocol, anchors and references.")

@@ -1,5 +1,6 @@
 """Each notebook is a pair of one source and one copy without outputs, and can be run by papermill."""
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -57,3 +58,13 @@ def test_one_parameter_cell_with_smoke_as_default(source):
 def test_begins_with_its_heading(source):
     first = jupytext.read(source).cells[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
+
+
+@each
+def test_links_to_other_chapters_lead_there(source):
+    """A link names the other notebook's file; one that is also executed in a folder of its own profile has none."""
+    chapters = [chapter for chapter in notebooks.chapters() if chapter.notebook == source.stem]
+    text = "\n".join(cell.source for cell in jupytext.read(source).cells if cell.cell_type == "markdown")
+    for link in re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", text):
+        assert (FOLDER / link).exists() and link.endswith(".ipynb"), link
+        assert all(chapter.profile is None for chapter in chapters), link
