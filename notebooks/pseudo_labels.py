@@ -79,15 +79,15 @@ on = report.measured_on(
 
 # %% tags=["remove-input"]
 named = f"`{P.pseudo_labels.teacher}`" + (f" on `{P.pseudo_labels.clip}`" if clip else "")
-fourth = " A second CLIP, whose class texts nearly coincide, gives a fourth set."
+fourth = " A second CLIP of the aviary, `aviary/clip-hard`, gives a fourth set."
 Markdown(
     f"**What was run.** Profile `{P.name}`. The teacher is {named}; its CAMs of the {len(images)} images of "
     f"the {split} split are judged by each image's {of_what} on the decoder's grid of {size[0]} × {size[1]} "
     f"pixels. Every step samples {P.sampler.samples} + {P.sampler.samples} pixels; the foreground pool is "
     f"the top {P.sampler.foreground:.0%} of the Otsu region, the background pool the bottom "
     f"{P.sampler.background:.0%} of all pixels, outside that region. Two controls share everything but the "
-    "CAMs: a *centre prior*, the same blurred disc for every image, and *shuffled* CAMs, where each image gets "
-    "the map of another one."
+    "CAMs: a *centre prior*, the same blurred disc for every image, and *shuffled* CAMs, where each image "
+    "gets the map of another one."
     f"{fourth if has_hard else ''}"
 )
 
@@ -297,8 +297,8 @@ shown
 # Each point is a TeD-Loc of the same seed, trained on one kind of pseudo-labels and scored on the test
 # split; bars are 95 % intervals over test images. On the left the pseudo-labels are judged as training sees
 # them, by their samples, on the right as maps, by the MaxBoxAcc of the CAMs themselves on the training
-# images. Above the dashed line, a student beats its pseudo-labels. The kinds differ in the maps alone, except
-# that the student of the hard CLIP also has that CLIP's class texts, orthogonalised, as anchors.
+# images. Above the dashed line, a student beats its pseudo-labels. The kinds differ in the maps alone,
+# except that the student of the hard CLIP also has that CLIP's class texts, orthogonalised, as anchors.
 
 # %% tags=["remove-input"]
 KEY = "MaxBoxAcc@0.5"
@@ -347,10 +347,10 @@ report.table(
 # ## What the numbers say
 #
 # The first claim is about an order, so it is tested on every pair: of two kinds of pseudo-labels, does the
-# better one give the better TeD-Loc on the same test images? It holds if all pairs say so clearly (the interval
-# leaves out zero), fails if one clearly says the opposite, and is undecided otherwise. A handful of points
-# cannot prove a law. "Better" is taken in both senses, since they can disagree: a CAM on a part has right
-# samples and makes a poor map.
+# better one give the better TeD-Loc on the same test images? It holds if all pairs say so clearly (the
+# interval leaves out zero), fails if one clearly says the opposite, and is undecided otherwise. A handful
+# of points cannot prove a law. "Better" is taken in both senses, since they can disagree: a CAM on a part
+# has right samples and makes a poor map.
 #
 # The second claim compares TeD-Loc with the very maps that taught it, made for the test images: with the
 # CAMs of its teacher for the true class, over all seeds, and with the centred disc for the student that saw

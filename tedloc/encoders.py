@@ -1,6 +1,6 @@
 """The frozen encoder E: images in, patch embeddings of its last block out.
 
-Names: ``aviary/encoder`` (a shipped tower; ``aviary/encoder-1`` once trained), ``efficientnet-lite0`` (ImageNet weights
+Names: ``aviary/encoder`` (and what else ``tedloc.towers`` ships), ``efficientnet-lite0`` (ImageNet weights
 from an offline package), and ``timm/<model>[.<tag>]`` for any timm model with weights from the model hub or a
 local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only "ViT-EVA-L"; its
 position embeddings are resampled for other input sizes).
@@ -21,7 +21,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tedloc.errors import UserError, choose
 
-AVIARY = ("aviary/encoder", "aviary/encoder-1")
 LITE0 = "efficientnet-lite0"
 LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128, as its authors trained it
 CPU_BATCH = 8  # convolutions on a CPU are up to three times slower in larger batches, which leave the cache
@@ -91,14 +90,14 @@ def load_encoder(
     Raises ``UserError`` for an unknown name, a size that the patches do not divide, a missing package or
     file, and a hub that cannot be reached.
     """
-    if name in AVIARY:
+    if name.startswith("aviary/"):
         encoder = _aviary(name, image_size, weights)
     elif name == LITE0:
         encoder = EfficientNetLite0(image_size, weights)
     elif name.startswith("timm/"):
         encoder = _timm(name, image_size, weights)
     else:
-        choose("encoder", name, [*AVIARY, LITE0, "timm/<model>.<tag>"])
+        choose("encoder", name, ["aviary/encoder", LITE0, "timm/<model>.<tag>"])
     return encoder.to(device)
 
 

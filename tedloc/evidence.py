@@ -157,13 +157,13 @@ def _statistics(
     val = val or [None] * len(found)
     if subset is None or metric in ("Top-1 CL", "Top-5 CL", "PxAP"):
         return [
-            uncertainty._statistic(meter, metric, "largest", v, None)
+            uncertainty.statistic_of(meter, metric, "largest", v, None)
             for meter, v in zip(found, val, strict=True)
         ]
     name, _, rule = metric.partition(" (")
     thresholds = [(v if rule else meter).best_threshold() for meter, v in zip(found, val, strict=True)]
     return [
-        uncertainty._statistic(meter, f"{name} (fixed threshold)", "largest", None, threshold)
+        uncertainty.statistic_of(meter, f"{name} (fixed threshold)", "largest", None, threshold)
         for meter, threshold in zip(found, thresholds, strict=True)
     ]
 
@@ -173,7 +173,7 @@ def _interval(
 ) -> tuple[float, float]:
     kept = np.arange(count) if subset is None else np.flatnonzero(subset)
     found = []
-    for drawn in uncertainty._resamples(len(kept), seed, SAMPLES):
+    for drawn in uncertainty.resamples(len(kept), seed, SAMPLES):
         weights = np.zeros((len(drawn), count), np.float32)
         weights[:, kept] = drawn
         found.append(statistic(weights))

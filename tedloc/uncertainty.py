@@ -29,8 +29,8 @@ def bootstrap(meter: LocalizationMeter, metric: str, seed: int, samples: int = 1
     metric: a key of ``LocalizationMeter.compute`` other than thresholds, ``mean IoU`` and ``num_images``; ``val``,
     ``fixed`` and ``contours`` as there. Raises ``UserError`` for a metric that the meter does not have.
     """
-    statistic = _statistic(meter, metric, contours, val, fixed)
-    values = np.concatenate([statistic(counts) for counts in _resamples(len(meter), seed, samples)])
+    statistic = statistic_of(meter, metric, contours, val, fixed)
+    values = np.concatenate([statistic(counts) for counts in resamples(len(meter), seed, samples)])
     return _interval(values, level)
 
 
@@ -43,10 +43,10 @@ def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric
     """
     if not np.array_equal(ours.records.ids, theirs.records.ids):
         raise UserError("a paired difference needs two results on the same images; these hold different ones")
-    first = _statistic(ours, metric, "largest", val and val[0], fixed)
-    second = _statistic(theirs, metric, "largest", val and val[1], fixed)
+    first = statistic_of(ours, metric, "largest", val and val[0], fixed)
+    second = statistic_of(theirs, metric, "largest", val and val[1], fixed)
     every = np.ones((1, len(ours)), np.float32)
-    values = np.concatenate([first(c) - second(c) for c in _resamples(len(ours), seed, samples)])
+    values = np.concatenate([first(c) - second(c) for c in resamples(len(ours), seed, samples)])
     return float((first(every) - second(every))[0]), *_interval(values, level)
 
 
@@ -63,7 +63,7 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resamples(images: int, seed: int, samples: int, block: int = 50):
+def resamples(images: int, seed: int, samples: int, block: int = 50):
     """Blocks (<= 50, N) float32 of how often each image is drawn."""
     rng = np.random.default_rng(seed)
     for start in range(0, samples, block):
@@ -77,8 +77,9 @@ def resampled(metric: str) -> bool:
     return _NAME.fullmatch(metric) is not None
 
 
-def _statistic(meter: LocalizationMeter, metric: str, contours: str, val: LocalizationMeter | None,
+def statistic_of(meter: LocalizationMeter, metric: str, contours: str, val: LocalizationMeter | None,
                fixed: float | None) -> Statistic:
+    """The metric as a function of how often each image counts; arguments as in :func:`bootstrap`."""
     known = meter.compute(val=val, fixed=fixed, contours=contours)
     parsed = _NAME.fullmatch(metric)
     if metric not in known or parsed is None:

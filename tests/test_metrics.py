@@ -379,7 +379,7 @@ class TestUncertainty:
         counts = np.bincount(drawn, minlength=60)[None].astype(np.float32)
         for metric, expected in repeated.compute(val=val, fixed=0.5).items():
             if uncertainty.resampled(metric):
-                statistic = uncertainty._statistic(meter, metric, "largest", val, 0.5)
+                statistic = uncertainty.statistic_of(meter, metric, "largest", val, 0.5)
                 assert statistic(counts)[0] == pytest.approx(expected), metric
 
     def test_interval_holds_the_metric_and_repeats_with_its_seed(self):
