@@ -24,6 +24,7 @@ profile = "smoke"
 
 # %% tags=["remove-input"]
 import importlib.util
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,7 +36,8 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from sklearn.manifold import TSNE
 
 from tedloc import anchors, evidence, paper, plots, profiles, report, runs
-from tedloc.data.aviary import FAMILY_OF
+from tedloc.data.aviary import FAMILIES, FAMILY_OF, bird_name
+from tedloc.data.aviary_drawing import Bird
 from tedloc.errors import UserError
 from tedloc.features import open_data
 from tedloc.text import class_text, templates
@@ -56,6 +58,7 @@ HARD = {"anchors__text": "aviary/clip-hard", "pseudo_labels__clip": "aviary/clip
 class_names = open_data(P.data, "train").class_names
 text = class_text(P.anchors.text, class_names, P.anchors.template)
 families = FAMILY_OF if P.data.name == "aviary" else None
+FAMILY_NAMES = [bird_name(Bird(*family, "plain", False)) for family in FAMILIES]
 classes, width = text.shape
 
 
@@ -296,10 +299,12 @@ if model:
     distinct = np.sort(np.unique(everyone, return_index=True)[1])
     twins = sorted({name for name in everyone if everyone.count(name) > 1})
     strength = torch.linalg.svdvals(before.double())
+    rank, limit = int((strength > 1e-6 * strength[0]).sum()), min(before.shape)
     note = (
         f"{len(everyone)} ImageNet class names (open_clip's list{'' if meaningful else ', every second'}), "
         f"prompt “{templates(P.anchors.template)[0]}”, text encoder {model} of {before.shape[1]} "
-        f"dimensions, of which the texts span {int((strength > 1e-6 * strength[0]).sum())}."
+        f"dimensions, of which the texts span {rank}"
+        + (" (other columns of Q are arbitrary)." if rank < limit else ".")
     )
     if twins:
         note += (
@@ -332,63 +337,48 @@ PERPLEXITY, TSNE_SEED = 30, 0
 
 def layout(points: torch.Tensor) -> np.ndarray:
     """(K, 2) t-SNE of the directions of anchors."""
-    tsne = TSNE(
-        perplexity=min(PERPLEXITY, (len(points) - 1) / 3),
-        init="pca",
-        metric="cosine",
-        random_state=TSNE_SEED,
-        max_iter=1000 if meaningful else 300,
-    )
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    steps = 1000 if meaningful or len(points) < 50 else 500
+    tsne = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=TSNE_SEED, max_iter=steps)
     return tsne.fit_transform(torch.nn.functional.normalize(points.double(), dim=1).numpy())
 
 
-def draw_layouts(
-    panels: dict[str, torch.Tensor],
-    colours: np.ndarray,
-    pairs: list,
-    names: list[str],
-    label: str,
-    title: str,
-):
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.9), squeeze=False)
-    for ax, (panel, points) in zip(axes[0], panels.items()):
+def draw_layouts(panels: dict, pairs: list, names: list[str], places=None, groups: list[str] | None = None):
+    """t-SNE of sets of anchors; points coloured by ``places`` in a list or by named ``groups``."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels) + 0.8, 5.2), squeeze=False)
+    for ax, (title, points) in zip(axes[0], panels.items()):
         place = layout(points)
-        dots = ax.scatter(*place.T, c=colours, cmap="viridis", s=16 if len(place) > 50 else 60, linewidth=0)
-        for a, b in pairs:
-            ax.plot(*place[[a, b]].T, color=plots.PALETTE[1], linewidth=1.4, zorder=3)
-            ax.scatter(
-                *place[[a, b]].T, s=34, facecolor="none", edgecolor=plots.PALETTE[1], linewidth=1.4, zorder=4
-            )
-        for number, (a, _) in enumerate(pairs, start=1):
-            ax.annotate(
-                str(number),
-                place[a],
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=11,
-                fontweight="bold",
-            )
-        ax.set(title=panel, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", xticks=[], yticks=[])
+        if groups is None:
+            dots = ax.scatter(*place.T, c=places, cmap="viridis", s=16, linewidth=0)
+        else:
+            for name, marker, colour in zip(dict.fromkeys(groups), "osD^vP*", plots.PALETTE):
+                ax.scatter(*place[np.array(groups) == name].T, marker=marker, s=60, color=colour, label=name)
+        for number, (a, b) in enumerate(pairs, start=1):
+            ax.plot(*place[[a, b]].T, color="#444444", linewidth=1.2, zorder=3)
+            ax.scatter(*place[[a, b]].T, s=90, facecolor="none", edgecolor="#444444", linewidth=1.2, zorder=4)
+            ax.annotate(str(number), place[a], (6, 5), textcoords="offset points", fontsize=11, weight="bold")
+        ax.set(title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", xticks=[], yticks=[])
         ax.grid(False)
-    figure.colorbar(dots, ax=axes, label=label, shrink=0.8)
-    key = "   ".join(f"{n}: {names[a]} – {names[b]}" for n, (a, b) in enumerate(pairs, start=1))
-    figure.suptitle(title, fontweight="bold")
-    if key:
-        figure.supxlabel(key, fontsize=10)
+    if groups is None:
+        figure.colorbar(dots, ax=axes, label="place in the list", shrink=0.8)
+    else:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+    perplexity = min(PERPLEXITY, (len(names) - 1) / 3)
+    how = f"(cosine distance, perplexity {perplexity:.0f}, PCA start, seed {TSNE_SEED})"
+    figure.suptitle(f"t-SNE of {len(names)} class names {how}", fontweight="bold")
+    key = [
+        f"{n}: {names[a]} – {names[b]}".replace(" ", "\N{NO-BREAK SPACE}")
+        for n, (a, b) in enumerate(pairs, 1)
+    ]
+    figure.supxlabel(textwrap.fill("   ".join(key), 62 * len(panels)), fontsize=10)
     plt.show()
 
 
 if model:
     chosen = distinct if meaningful else distinct[:: max(1, len(distinct) // 150)]
     some = [everyone[i] for i in chosen]
-    draw_layouts(
-        {"before: text as it is": before[chosen], "after: QR, rows of Q": after[chosen]},
-        chosen,
-        anchors.closest_pairs(before[chosen], 5),
-        some,
-        "place in ImageNet's list",
-        f"t-SNE of {len(some)} ImageNet class names",
-    )
+    panels = {"before: text as it is": before[chosen], "after: QR, rows of Q": after[chosen]}
+    draw_layouts(panels, anchors.closest_pairs(before[chosen], 5), some, places=chosen)
 
 # %% tags=["remove-input"]
 if model:
@@ -400,8 +390,13 @@ if model:
             [f"{everyone[distinct[a]]} – {everyone[distinct[b]]}" for a, b in pairs], name="closest names"
         ),
     )
+    alone = torch.eye(len(was), dtype=bool)
+    kept = was.masked_fill(alone, -1).argmax(1) == now.masked_fill(alone, -1).argmax(1)
     shown = report.table(
-        frame, "Cosines of the pairs of different names that are closest before.", decimals=3
+        frame,
+        "Cosines of the pairs of different names that are closest before. Of all names, "
+        f"{kept.double().mean():.0%} have the same closest other name before and after.",
+        decimals=3,
     )
 shown if model else None
 
@@ -427,32 +422,32 @@ if model:
         ylabel="singular value",
         yscale="log",
         xscale="log",
+        ylim=(1e-3, None),
     )
     axes[2].legend()
     plt.show()
 
+# %% tags=["remove-input"]
+if model:
+    share = strength.square() / strength.square().sum()
+    spread = Markdown(
+        f"Before, one direction holds {share[0]:.0%} of the texts' squared length and ten directions hold "
+        f"{share[:10].sum():.0%}: names share what all prompts share. After, all singular values are one. "
+        "That is what a tight frame is, and all that orthogonalizing can do when the space is too small."
+    )
+spread if model else None
+
 # %% [markdown]
-# Before, a few directions carry most of the texts' variance: names share what all prompts share. After, all
-# singular values are one; that is what a tight frame is, and it is all that orthogonalizing can do when the
-# space is too small.
-#
 # ### The profile's own classes
 #
 # The same picture for the classes that the runs above were trained on. For an orthonormal set all distances
-# are equal, so its t-SNE is arbitrary: an even cloud is the sign that no neighbours are left.
+# are equal, so its t-SNE is arbitrary: which points meet there means nothing.
 
 # %% tags=["remove-input"]
 panels = {"before: text as it is": text} | ({"before, hard CLIP": hard_text} if has_hard else {})
 panels |= {"after: QR, rows of Q": anchors.orthogonalise(text, "qr_rows")}
-groups = families if families is not None else np.arange(classes)
-draw_layouts(
-    panels,
-    groups,
-    anchors.closest_pairs(text, 3),
-    class_names,
-    "family" if families is not None else "place in the class list",
-    f"t-SNE of the {classes} classes of {P.data.name}",
-)
+families_named = [FAMILY_NAMES[family] for family in families] if families is not None else None
+draw_layouts(panels, anchors.closest_pairs(text, 3), class_names, np.arange(classes), families_named)
 
 # %% [markdown]
 # ## What the numbers say
@@ -470,8 +465,7 @@ def compare(ours: str, theirs: str, metric: str) -> evidence.Difference:
 
 METRICS = {"classification": "Top-1 CL", "localization": "MaxBoxAcc@0.5"}
 verdicts = []
-for prefix, where in (("", f"`{P.anchors.text}`"), ("hard ", f"`{HARD['anchors__text']}`"))[: 1 + has_hard]:
-    where = where.strip("`")
+for prefix, where in (("", P.anchors.text), ("hard ", HARD["anchors__text"]))[: 1 + has_hard]:
     for task, metric in METRICS.items():
         verdicts.append(
             evidence.judge(
