@@ -206,7 +206,10 @@ whole = paper.table(1).pivot(index="row", columns=["dataset", "column"], values=
 whole = whole.reindex(paper.table(1)["row"].unique())[
     [(d, c) for d in ("ILSVRC", "CUB") for c in paper.METRICS]
 ]
-report.table(whole.rename_axis("paper's Table 1"), "Table 1 as the paper prints it, both data sets (%).")
+report.table(
+    whole.rename_axis("paper's Table 1").rename_axis(columns=[None, None]),
+    "Table 1 as the paper prints it, both data sets (%).",
+)
 
 # %% tags=["remove-input"]
 intervals = {name: evidence.interval(found_meters) for name, found_meters in meters.items()}
