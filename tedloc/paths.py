@@ -14,6 +14,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 WEIGHTS = PACKAGE / "weights"  # towers trained by data_scripts/, shipped with the package
+TUNING = PACKAGE / "tuning"  # every trial behind the settings of the small profiles, by tedloc.tune
 PAPER = PACKAGE / "paper"  # the paper's tables as data
 
 

@@ -36,7 +36,7 @@ def smoke() -> Profile:
     """
     return replace(
         aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4),
-        optimiser=OptimiserSettings(epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
+        max_epochs=1, optimiser=OptimiserSettings(epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
     )
 
 
@@ -62,7 +62,7 @@ def cub() -> Profile:
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile cub
     """
     return Profile(
-        name="cub", paper_dataset="CUB", seeds=(0,),
+        name="cub", paper_dataset="CUB", seeds=(0,), small=False,
         data=DataSettings(name="cub"),
         encoder=EncoderSettings(name="timm/eva_large_patch14_196.in22k_ft_in22k_in1k", image_size=224),
         anchors=AnchorSettings(text="ViT-B-16/openai"),

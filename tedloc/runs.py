@@ -42,8 +42,9 @@ from tedloc.metrics import LocalizationMeter
 from tedloc.settings import DataSettings, Profile, override
 
 
-# modules that say where and whether something runs, not what it computes
-PLUMBING = {"tedloc.errors", "tedloc.paths", "tedloc.profiles", "tedloc.runs"}
+# modules that say where and whether something runs or what it costs, not what it computes
+PLUMBING = {"tedloc.complexity", "tedloc.errors", "tedloc.methods.registry", "tedloc.paths", "tedloc.profiles",
+            "tedloc.runs"}
 
 
 @functools.cache
@@ -130,22 +131,25 @@ def provenance() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Request:
-    """A run somebody wants."""
+    """A run somebody wants. routes: those that must be scored; () for all that the method offers."""
 
     profile: Profile
     method: str = "tedloc"
     seed: int = 0
     device: str = field(default_factory=default_device)
+    routes: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What the fingerprint covers: of the profile only the parts that the method depends on, so that variants of
         TeD-Loc that share a teacher share the teacher's run."""
         from tedloc.methods import create, module_of
-        used = {"data", "evaluation", *create(self.method, self.profile).uses}
+        method = create(self.method, self.profile)
+        used = {"data", "evaluation", *method.uses}
         return {
             "method": self.method,
             "seed": self.seed,
             "profile": {part: dataclasses.asdict(getattr(self.profile, part)) for part in sorted(used)},
+            "own": dataclasses.asdict(method.own) if method.own else None,
             "device": self.device,
             "data": data_fingerprint(self.profile.data),
             "code": environment_fingerprint(module_of(self.method), "tedloc.train", data=self.profile.data.name),
@@ -155,6 +159,13 @@ class Request:
     def folder(self) -> Path:
         name = f"{self.method.replace(':', '-')}-seed{self.seed}-{digest(self.settings())[:16]}"
         return paths.runs() / self.profile.name / name
+
+    def is_finished(self) -> bool:
+        """Whether the run is finished and holds the routes asked for."""
+        if status(self.folder) != "finished":
+            return False
+        metrics = Run(self.folder).metrics
+        return set(self.routes or metrics["all routes"]) <= metrics["routes"].keys()
 
 
 @dataclass(frozen=True)
@@ -208,10 +219,10 @@ def ensure(request: Request) -> Run:
     """The finished run for a request: read if it is there, otherwise computed (or resumed)."""
     from tedloc.train import execute
     folder = request.folder
-    if status(folder) != "finished":
+    if not request.is_finished():
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
-            if status(folder) != "finished":
+            if not request.is_finished():
                 (folder / "failed.txt").unlink(missing_ok=True)
                 with paths.replacing(folder / "settings.json") as scratch:
                     scratch.write_text(json.dumps(request.settings(), indent=1, default=str))
@@ -231,7 +242,12 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
     jobs: processes; default: one a CPU core, or one on a GPU. What runs share (features, pseudo-labels) is
     prepared first, once.
     """
-    missing = {r.folder: r for r in requests if status(r.folder) != "finished"}
+    missing: dict[Path, Request] = {}
+    for request in requests:
+        if not request.is_finished():
+            same = missing.get(request.folder, request)
+            both = () if () in (same.routes, request.routes) else tuple(dict.fromkeys(same.routes + request.routes))
+            missing[request.folder] = dataclasses.replace(request, routes=both)
     if missing:
         from joblib import Parallel, delayed
         from tqdm.auto import tqdm
@@ -254,7 +270,7 @@ def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = 
 
 
 def grid(profile: Profile, *, method: str = "tedloc", seeds: Sequence[int] | None = None,
-         **changes: Any) -> list[Request]:
+         routes: tuple[str, ...] = (), **changes: Any) -> list[Request]:
     """Requests for one variant over seeds (default: the profile's); dots in names are written ``__``."""
     changed = override(profile, {name.replace("__", "."): value for name, value in changes.items()})
-    return [Request(changed, method, seed) for seed in (seeds or profile.seeds)]
+    return [Request(changed, method, seed, routes=routes) for seed in (seeds or profile.seeds)]

@@ -56,8 +56,12 @@ class PseudoLabelSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """SGD. The paper: learning rate within 1e-6 to 1e-2, tuned momentum and weight decay, values not given."""
+    """SGD. The paper: learning rate within 1e-6 to 1e-2, tuned momentum and weight decay, values not given.
 
+    kind: "sgd", or "adamw" for compared methods that were published with it (momentum is then not used)
+    """
+
+    kind: str = "sgd"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 0.02
@@ -78,11 +82,19 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """All settings of one experiment on one data set."""
+    """All settings of one experiment on one data set.
+
+    small:      compared methods use their settings for small images and short training, not the published ones
+    max_epochs: no compared method trains longer; None: no limit
+    changes:    (method, setting, value): changes to compared methods' own settings; see :func:`override`
+    """
 
     name: str
-    paper_dataset: str | None = None  # the column of the paper's tables to stand beside: "CUB" or "ILSVRC"
+    paper_dataset: str = "CUB"  # the column of the paper's tables to stand beside: "CUB" or "ILSVRC"
     synthetic: bool = False
+    small: bool = True
+    max_epochs: int | None = None
+    changes: tuple[tuple[str, str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     data: DataSettings = DataSettings()
     encoder: EncoderSettings = EncoderSettings()
@@ -98,11 +110,18 @@ class Profile:
 def override(settings: Any, changes: dict[str, Any]) -> Any:
     """Settings with some fields replaced, by dotted name: ``{"loss.kd": 0.0, "anchors.text": "minilm"}``.
 
+    A compared method's own settings are reached as ``methods.NAME.SETTING`` of a profile, for example
+    ``methods.ts-cam.optimiser.learning_rate``; they are checked when the method is made.
+
     Raises ``UserError`` for a name that does not exist or a value of the wrong type. (Command lines go through
     tyro, which knows the types.)
     """
     for name, value in changes.items():
-        settings = _replace(settings, name.split("."), value, name)
+        if isinstance(settings, Profile) and name.startswith("methods.") and name.count(".") >= 2:
+            _, method, setting = name.split(".", 2)
+            settings = dataclasses.replace(settings, changes=(*settings.changes, (method, setting, value)))
+        else:
+            settings = _replace(settings, name.split("."), value, name)
     return settings
 
 

@@ -13,14 +13,17 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from tedloc import boxes as mapping
 from tedloc import paths, runs, trivial
-from tedloc.errors import command
+from tedloc.complexity import count_parameters
+from tedloc.errors import choose, command
 from tedloc.features import features, open_data
 from tedloc.methods import Method, create
 from tedloc.metrics import LocalizationMeter
@@ -32,34 +35,49 @@ HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
 
 def prepare(request: runs.Request) -> None:
     """Compute what runs share (features, pseudo-labels), so that runs side by side only read it."""
-    profile = request.profile
-    uses = type(create(request.method, profile)).uses
-    if "optimiser" in uses and "encoder" in uses:
+    profile, method = request.profile, create(request.method, request.profile)
+    if getattr(method, "inputs", None) == "features":
         for split in ("train", "val", "test"):
             features(profile.data, split, profile.encoder, request.device)
-    if "pseudo_labels" in uses and "optimiser" in uses:
+    if "pseudo_labels" in method.uses and "optimiser" in method.uses:
         pseudo_label_cams(profile, "train", request.device)
 
 
+class Scored(NamedTuple):
+    """A split scored route by route: meters; the maps kept for figures with their ``index``; every route's name."""
+
+    meters: dict[str, LocalizationMeter]
+    maps: dict[str, np.ndarray]
+    offered: list[str]
+
+
 def evaluate(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
-             ) -> tuple[dict[str, LocalizationMeter], dict[str, np.ndarray]]:
-    """Score every route of a method on a split. Returns the meters, and the maps kept for figures."""
+             routes: Collection[str] = ()) -> Scored:
+    """Score routes of a method on a split, by default all that it offers."""
     images = open_data(data, split)
     kept = np.unique(np.linspace(0, len(images) - 1, min(settings.keep_maps, len(images))).round().astype(int))
     meters: dict[str, LocalizationMeter] = {}
     maps: dict[str, list[np.ndarray]] = {}
     for prediction in method.predict(split):
-        index = prediction.index
+        index, offered = prediction.index, list(prediction.routes)
         here = np.flatnonzero(np.isin(index, kept))
+        ids, boxes, sizes = [images.ids[i] for i in index], [images.boxes[i] for i in index], images.sizes[index]
         for name, route in prediction.routes.items():
+            if routes and name not in routes:
+                continue
             meter = meters.setdefault(name, LocalizationMeter(grid=settings.grid, step=settings.step))
-            score_maps = route.maps.float().cpu().numpy()
-            masks = [images.mask(i) for i in index]
-            meter.update([images.ids[i] for i in index], score_maps, [images.boxes[i] for i in index],
-                         images.sizes[index], images.labels[index], route.scores.float().cpu().numpy(),
-                         None if masks[0] is None else masks)
+            score_maps, scores = route.maps.float().cpu().numpy(), route.scores.float().cpu().numpy()
+            if route.boxes is None:
+                masks = [images.mask(i) for i in index]
+                masks = None if masks[0] is None else masks
+                meter.update(ids, score_maps, boxes, sizes, images.labels[index], scores, masks)
+            else:
+                predicted = mapping.shares_on_grid(route.boxes.float().cpu().numpy(), settings.grid)
+                meter.update_boxes(ids, predicted, boxes, sizes, images.labels[index], scores)
             maps.setdefault(name, []).append(score_maps[here].astype(np.float16))
-    return meters, {"index": kept} | {name: np.concatenate(parts) for name, parts in maps.items()}
+    for name in set(routes) - set(offered):
+        choose(f"route of {method.title}", name, offered)
+    return Scored(meters, {"index": kept} | {name: np.concatenate(parts) for name, parts in maps.items()}, offered)
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
@@ -70,8 +88,14 @@ def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, fl
 
 
 def execute(request: runs.Request) -> None:
-    """Train, evaluate and write one run's folder (see tedloc.runs); ``metrics.json`` comes last."""
+    """Train, evaluate and write one run's folder (see tedloc.runs); ``metrics.json`` comes last.
+
+    A finished run that lacks some of the routes asked for is not trained again, they are only scored.
+    """
     started, profile, folder = time.monotonic(), request.profile, request.folder
+    earlier = runs.Run(folder) if runs.status(folder) == "finished" else None
+    wanted = request.routes or tuple(earlier.metrics["all routes"] if earlier else ())
+    wanted = tuple(name for name in wanted if earlier is None or name not in earlier.metrics["routes"])
     prepare(request)
     if request.device == "cpu":
         torch.set_num_threads(profile.optimiser.threads)
@@ -79,28 +103,33 @@ def execute(request: runs.Request) -> None:
     begun = time.monotonic()
     method.fit(folder)
     fitted = time.monotonic()
-    val, _ = evaluate(method, profile.data, "val", profile.evaluation)
+    val = evaluate(method, profile.data, "val", profile.evaluation, wanted)
     before_test = time.monotonic()
-    test, maps = evaluate(method, profile.data, "test", profile.evaluation)
+    test = evaluate(method, profile.data, "test", profile.evaluation, wanted)
     tested = time.monotonic()
-    routes = {name: meter.compute(val=val[name]) for name, meter in test.items()}
-    for split, meters in (("val", val), ("test", test)):
-        for name, meter in meters.items():
+    for split, scored in (("val", val), ("test", test)):
+        for name, meter in scored.meters.items():
             with paths.replacing(folder / f"{split}-{name}.npz") as scratch:
                 np.savez_compressed(scratch, **meter.state_dict())
-    for name, meter in test.items():
+    for name, meter in test.meters.items():
         with paths.replacing(folder / f"per-image-{name}.csv.gz") as scratch:
             meter.per_image().to_csv(scratch, index=False)
     with paths.replacing(folder / "maps.npz") as scratch:
-        np.savez_compressed(scratch, **maps)
-    headline = next(iter(routes.values()))
+        np.savez_compressed(scratch, **((earlier.maps() if earlier else {}) | test.maps))
+    found = {name: meter.compute(val=val.meters[name]) for name, meter in test.meters.items()}
+    on_val = {name: meter.compute() for name, meter in val.meters.items()}
+    if earlier:
+        found, on_val = earlier.metrics["routes"] | found, earlier.metrics["val routes"] | on_val
+    routes = {name: found[name] for name in test.offered if name in found}
     images = open_data(profile.data, "test")
     metrics: dict[str, Any] = {
-        **headline,
+        **next(iter(routes.values())),
         "routes": routes,
-        "val routes": {name: meter.compute() for name, meter in val.items()},
+        "val routes": on_val,
+        "all routes": test.offered,
         "centre box": centre_box(profile.data, profile.evaluation),
-        "provenance": runs.provenance() | {
+        "parameters": count_parameters(*method.modules().values()),
+        "provenance": earlier.metrics["provenance"] if earlier else runs.provenance() | {
             "profile": profile.name, "method": request.method, "seed": request.seed, "dataset": profile.data.name,
             "split": "test", "num_images": len(images), "synthetic": profile.synthetic,
             "data": images.fingerprint()[:16], "device": device_name(request.device),
@@ -109,7 +138,7 @@ def execute(request: runs.Request) -> None:
     }
     teacher = profile.pseudo_labels.teacher
     if request.method == "tedloc" and teacher != "centre-prior":
-        asked = dataclasses.replace(request, profile=unshuffled(profile), method=teacher, seed=0)
+        asked = dataclasses.replace(request, profile=unshuffled(profile), method=teacher, seed=0, routes=("true",))
         metrics["teacher"] = runs.ensure(asked).route("true")
     with paths.replacing(folder / "metrics.json") as scratch:
         scratch.write_text(json.dumps(metrics, indent=1))

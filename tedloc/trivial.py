@@ -41,9 +41,7 @@ def centre_box(boxes: Sequence[np.ndarray], sizes: np.ndarray, grid: int = 224, 
 
 def on_grid(size: tuple[float, float], grid: int = 224) -> np.ndarray:
     """(4,) int64: the centred box of a relative size on the grid."""
-    low = ((1 - np.asarray(size)) / 2 * grid).round(6).astype(np.int64)
-    high = np.minimum(((1 + np.asarray(size)) / 2 * grid).round(6).astype(np.int64), grid - 1)
-    return np.concatenate([low, high])
+    return mapping.shares_on_grid(np.concatenate([(1 - np.asarray(size)) / 2, (1 + np.asarray(size)) / 2]), grid)
 
 
 def place(size: tuple[float, float], sizes: np.ndarray) -> np.ndarray:

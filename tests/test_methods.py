@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import profiles, runs, train
+from tedloc import profiles, runs, train, trivial
 from tedloc.errors import UserError
 from tedloc.features import open_data
-from tedloc.methods import METHODS, create
+from tedloc.methods import METHODS, Method, Prediction, Route, create
 from tedloc.settings import override
 
 # head-cam needs a classifier of ImageNet: tests/test_encoders.py and tests/test_tiny_imagenet.py have one
@@ -57,6 +57,61 @@ def test_a_run_is_computed_once_and_repeats_under_its_seed():
     assert set(again.maps()) == {"index", *again.routes} and len(again.maps()["index"]) == 5
     assert len(again.per_image()) == len(open_data(PROFILE.data, "test"))
     assert again.meter().compute()["MaxBoxAcc@0.5"] == pytest.approx(again["MaxBoxAcc@0.5"])
+
+
+def test_a_run_scores_the_routes_asked_for_and_adds_others_without_training_again(monkeypatch):
+    few = runs.ensure(runs.Request(PROFILE, "tedloc", 3, routes=("g",)))
+    assert list(few.metrics["routes"]) == ["g"] and list(few.maps()) == ["index", "g"]
+    log = (few.folder / "log.jsonl").read_text()
+    more = runs.ensure(runs.Request(PROFILE, "tedloc", 3, routes=("anchor-true",)))
+    assert more.folder == few.folder and (more.folder / "log.jsonl").read_text() == log
+    assert list(more.metrics["routes"]) == ["g", "anchor-true"]
+    every = runs.ensure(runs.Request(PROFILE, "tedloc", 3))
+    assert every.metrics["routes"] == runs.ensure(runs.Request(PROFILE, "tedloc", 3)).metrics["routes"]
+    assert list(every.metrics["routes"]) == every.metrics["all routes"] == ["g", "anchor-true", "anchor-pred"]
+    assert every.metrics["routes"]["g"] == few.metrics["routes"]["g"] and every["MaxBoxAcc@0.5"] == few["MaxBoxAcc@0.5"]
+    with pytest.raises(UserError, match="unknown route"):
+        runs.ensure(runs.Request(PROFILE, "tedloc", 3, routes=("anchor",)))
+
+
+def test_requests_for_one_run_are_trained_once_with_the_routes_of_both():
+    asked = [runs.Request(PROFILE, "cam", 4, routes=(name,)) for name in ("true", "pred")]
+    first, second = runs.collect(asked, jobs=1)
+    assert first.folder == second.folder and set(first.metrics["routes"]) == {"true", "pred"}
+
+
+class Boxes(Method):
+    """Predicts one box for every image."""
+
+    title = "boxes"
+    box = (0.25, 0.25, 0.75, 0.75)
+
+    def predict(self, split):
+        images = open_data(self.profile.data, split)
+        scores = torch.zeros(len(images), len(images.class_names))
+        boxes = torch.tensor(self.box).expand(len(images), 4)
+        yield Prediction(np.arange(len(images)), {"box": Route(torch.zeros(len(images), 4, 4), scores, boxes)})
+
+
+def test_a_method_that_predicts_boxes_is_scored_by_them():
+    p = PROFILE
+    found = train.evaluate(Boxes(p), p.data, "test", p.evaluation).meters["box"].compute()
+    images = open_data(p.data, "test")
+    expected = trivial.score(trivial.place((0.5, 0.5), images.sizes), images)
+    assert found["MaxBoxAcc@0.5"] == expected["MaxBoxAcc@0.5"] and 0 < found["mean IoU"] == expected["mean IoU"]
+
+
+def test_a_compared_methods_own_settings_change_by_name_and_keep_to_the_profiles_limit():
+    p = override(profiles.get("aviary"), {"methods.cam.optimiser.learning_rate": 0.5})
+    assert create("cam", p).own.optimiser.learning_rate == 0.5
+    assert create("cam", override(p, {"max_epochs": 3})).own.optimiser.epochs == 3
+    assert create("cam", profiles.get("cub")).own.optimiser.epochs == 50
+    assert runs.Request(p, "cam").folder != runs.Request(profiles.get("aviary"), "cam").folder
+    assert runs.Request(p, "tedloc").folder == runs.Request(profiles.get("aviary"), "tedloc").folder
+    with pytest.raises(UserError, match="unknown setting 'optimizer.epochs'"):
+        create("cam", override(p, {"methods.cam.optimizer.epochs": 3}))
+    with pytest.raises(UserError, match="no settings of its own"):
+        create("clip-es", override(p, {"methods.clip-es.epochs": 3}))
 
 
 def test_a_run_that_breaks_is_told_apart_and_goes_on_when_asked_again(monkeypatch):

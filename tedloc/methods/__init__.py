@@ -1,17 +1,18 @@
 """Every method under one protocol: the same images, the same verbs, the same evaluation.
 
-A method is one file with one class and one line in ``METHODS``. It says
+A method is one file with one class and one line in ``tedloc.methods.registry``. It says
 
     fit(folder)      train, resuming from ``folder`` where it can; nothing to do for a training-free method
     predict(split)   for every batch of a split, one score map and one row of class scores per *route*
 
 A route is one way of getting a map: "true" localises the ground-truth class, "pred" the predicted one; a
-class-agnostic method has one route of its own name. The first route is the method's headline.
+class-agnostic method has one route of its own name. The first route is the method's headline. A method that
+trains derives from ``tedloc.methods.trained.Trained``, which holds the loops.
 """
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,26 +20,21 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from tedloc.errors import choose
-from tedloc.settings import Profile
-
-# name -> "module:class"; what follows a colon in a method's name is its variant
-METHODS = {
-    "tedloc": "tedloc.methods.tedloc:TeDLocMethod",
-    "cam": "tedloc.methods.cam:LinearCAM",
-    "head-cam": "tedloc.methods.head_cam:HeadCAM",
-    "clip-es": "tedloc.methods.clip_es:CLIPES",
-    "patch-anchor:vanilla": "tedloc.methods.patch_anchor:PatchAnchor",
-    "patch-anchor:sclip": "tedloc.methods.patch_anchor:PatchAnchor",
-    "patch-anchor:naclip": "tedloc.methods.patch_anchor:PatchAnchor",
-}
+from tedloc.errors import UserError, choose
+from tedloc.methods.registry import METHODS
+from tedloc.settings import Profile, override
 
 
 class Route(NamedTuple):
-    """maps: (B, h, w) score maps, any range; scores: (B, K) class scores that go with this route."""
+    """maps: (B, h, w) score maps, any range; scores: (B, K) class scores that go with this route.
+
+    boxes: (B, 4) x0, y0, x1, y1 as shares of width and height, from a method that predicts boxes; then they are
+    scored instead of the maps, which figures still show.
+    """
 
     maps: Tensor
     scores: Tensor
+    boxes: Tensor | None = None
 
 
 class Prediction(NamedTuple):
@@ -53,15 +49,44 @@ class Method(ABC):
 
     title: ClassVar[str]  # as tables name it
     uses: ClassVar[tuple[str, ...]] = ("data", "evaluation")  # the profile's parts that its result depends on
+    # The method's own settings: a frozen dataclass by scale. "CUB" and "ILSVRC" hold the published values, "small"
+    # what was chosen on validation for the small profiles (same budget for every method: see the chapter).
+    SETTINGS: ClassVar[Mapping[str, Any]] = {}
+    SEARCH: ClassVar[Mapping[str, tuple]] = {}  # values to try by setting, for tedloc.tune; own settings if there are
 
     def __init__(self, profile: Profile, seed: int = 0, device: str = "cpu", variant: str = ""):
         self.profile, self.seed, self.device, self.variant = profile, seed, device, variant
+        self.own = self._own_settings()
+
+    def _own_settings(self) -> Any:
+        """The method's own settings under this profile: by scale, then the profile's changes, then its limit."""
+        scale = "small" if self.profile.small else self.profile.paper_dataset
+        changes = {name: value for method, name, value in self.profile.changes if method == self.base_name}
+        if not self.SETTINGS:
+            if changes:
+                raise UserError(f"method {self.base_name!r} has no settings of its own; drop {', '.join(changes)}")
+            return None
+        own = override(self.SETTINGS[scale], changes)
+        optimiser, limit = getattr(own, "optimiser", None), self.profile.max_epochs
+        if optimiser is not None and limit is not None and optimiser.epochs > limit:
+            own = override(own, {"optimiser.epochs": limit})
+        return own
+
+    @property
+    def base_name(self) -> str:
+        """The name in the registry, without a variant."""
+        here = f"{type(self).__module__}:{type(self).__name__}"
+        return next((name.partition(":")[0] for name, place in METHODS.items() if place == here), type(self).__name__)
 
     def settings(self) -> dict[str, Any]:
         """The settings that this method's result depends on."""
-        parts = {name: getattr(self.profile, name) for name in self.uses}
+        parts = {name: getattr(self.profile, name) for name in self.uses} | {"own": self.own}
         return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
                 for name, part in parts.items()} | {"seed": self.seed, "variant": self.variant}
+
+    def lacks(self) -> str | None:
+        """What this machine lacks to run the method under this profile ("DeiT-S"), or None."""
+        return None
 
     def fit(self, folder: Path | None = None) -> None:
         """Train. Checkpoints and log go to ``folder``."""

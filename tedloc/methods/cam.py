@@ -1,65 +1,44 @@
 """CAM (Zhou et al., 2016) on the same frozen encoder as TeD-Loc: a linear classifier on pooled patch embeddings.
 
-Scores: W mean_p x_p + b. Map of class c: <w_c, x_p>. Trained with cross-entropy by the profile's optimiser.
+Scores: W mean_p x_p + b. Map of class c: <w_c, x_p>. Trained with cross-entropy.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import engine
-from tedloc.features import features, open_data
-from tedloc.methods import Method, Prediction, Route
-from tedloc.methods.tedloc import Standardise
+from tedloc.methods import Route
+from tedloc.methods.trained import Batch, Trained
 from tedloc.model import anchor_maps
-from tedloc.runs import digest
+from tedloc.settings import OptimiserSettings
 
 
-class LinearCAM(Method):
+@dataclass(frozen=True)
+class CAMSettings:
+    """A linear classifier needs no more than an optimiser; at full size it gets TeD-Loc's epochs and batches."""
+
+    optimiser: OptimiserSettings = OptimiserSettings()
+
+
+class LinearCAM(Trained):
     """Routes: ``true`` and ``pred``."""
 
     title = "CAM"
-    uses = ("data", "encoder", "optimiser")
+    SETTINGS = {
+        "small": CAMSettings(),
+        "CUB": CAMSettings(OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01)),
+        "ILSVRC": CAMSettings(OptimiserSettings(epochs=10, learning_rate=0.01)),
+    }
+    SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.05, 0.1)}
 
-    def fit(self, folder: Path | None = None) -> None:
-        p, key = self.profile, digest(self.settings())
-        stored = features(p.data, "train", p.encoder, self.device)
-        images = open_data(p.data, "train")
-        head = engine.seeded(self.seed, lambda: nn.Linear(stored.dim, len(images.class_names)))
-        self.net = nn.Sequential(Standardise(stored), head)
-        checkpoint = folder / "checkpoint.safetensors" if folder else None
-        if checkpoint and checkpoint.exists():
-            engine.load(self.net, checkpoint, key).to(self.device)
-            return
-        labels = torch.from_numpy(images.labels)
+    def network(self) -> nn.Linear:
+        return nn.Linear(self.stored("train").dim, self.classes)
 
-        def step(net: nn.Module, index: np.ndarray, generator: torch.Generator):
-            view = torch.randint(stored.tokens.shape[1], (len(index),), generator=generator,
-                                 device=self.device).cpu().numpy()
-            scores = self._scores(net[0](stored.batch(index, view, self.device)))
-            loss = F.cross_entropy(scores, labels[index].to(self.device))
-            return loss, {}
+    def loss(self, net: nn.Linear, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return F.cross_entropy(net(batch.x.mean((2, 3))), batch.labels), {}
 
-        engine.train(self.net, step, len(labels), p.optimiser, self.seed, folder, self.device)
-        if checkpoint:
-            engine.save(self.net, checkpoint, key)
-
-    def _scores(self, tokens: Tensor) -> Tensor:
-        return self.net[1](tokens.mean((2, 3)))
-
-    @torch.inference_mode()
-    def predict(self, split: str) -> Iterator[Prediction]:
-        p = self.profile
-        stored = features(p.data, split, p.encoder, self.device)
-        labels = torch.from_numpy(open_data(p.data, split).labels)
-        for start in range(0, len(labels), p.evaluation.batch_size):
-            index = np.arange(start, min(start + p.evaluation.batch_size, len(labels)))
-            tokens = self.net[0](stored.batch(index, device=self.device))
-            scores, weights = self._scores(tokens), self.net[1].weight
-            yield Prediction(index, {
-                "true": Route(anchor_maps(tokens, weights, labels[index].to(self.device)), scores),
-                "pred": Route(anchor_maps(tokens, weights, scores.argmax(1)), scores)})
+    def routes(self, net: nn.Linear, x: Tensor, labels: Tensor) -> dict[str, Route]:
+        scores = net(x.mean((2, 3)))
+        return {"true": Route(anchor_maps(x, net.weight, labels), scores),
+                "pred": Route(anchor_maps(x, net.weight, scores.argmax(1)), scores)}

@@ -1,0 +1,37 @@
+"""The base of methods that fine-tune a plain ViT and localise with its attention: TS-CAM and its successors, DiPS."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from tedloc.attention import AttentionViT
+from tedloc.encoders import in_reach
+from tedloc.methods.trained import Trained
+
+DEIT_S = "timm/deit_small_patch16_224.fb_in1k"  # the published backbone of TS-CAM, SCM, LCTR and CATR
+
+
+class FineTunedViT(Trained):
+    """``self.own.backbone`` names the ViT; None: the profile's encoder where that is one, else DeiT-S."""
+
+    inputs = "images"
+    uses = ("data", "encoder")
+
+    @property
+    def backbone_name(self) -> str:
+        own, encoder = self.own.backbone, self.profile.encoder.name
+        return own or (encoder if encoder.startswith("aviary/") else DEIT_S)
+
+    def backbone(self) -> AttentionViT:
+        """A trainable copy with its pre-trained weights."""
+        encoder = self.profile.encoder
+        same = self.backbone_name == encoder.name
+        return AttentionViT(self.backbone_name, encoder.image_size if same else None, encoder.weights if same else None)
+
+    def lacks(self) -> str | None:
+        return None if in_reach(self.backbone_name) else f"{self.backbone_name.removeprefix('timm/')} (model hub)"
+
+    def preprocess(self, images: list[np.ndarray]) -> Tensor:
+        return next(m for m in self.net.modules() if isinstance(m, AttentionViT)).preprocess(images)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"network": self.net[1]}

@@ -1,0 +1,145 @@
+"""What all methods with weights to train share: the batches, the loop, the checkpoint, the walk over a split.
+
+A method says what its network is, what a batch costs and which maps it gives:
+
+    network()                 -> nn.Module, freshly initialised
+    loss(net, batch)          -> loss and its terms to log
+    routes(net, x, labels)    -> maps and scores
+
+and which inputs its network takes: the frozen encoder's cached patch embeddings ("features"), standardised, or
+images ("images"), for a network that is fine-tuned as a whole.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tedloc import engine
+from tedloc.encoders import load_encoder
+from tedloc.features import Features, features, open_data
+from tedloc.methods import Method, Prediction, Route
+from tedloc.runs import digest
+from tedloc.settings import OptimiserSettings
+
+
+class Batch(NamedTuple):
+    """One step's images. x: (B, C, h, w) standardised patch embeddings, or (B, 3, S, S) images; labels: (B,);
+    index: (B,) positions in the training split; mirrored: (B,) bool, which of x are mirrored; generator: the
+    epoch's, on the method's device: all randomness of a step comes from it."""
+
+    x: Tensor
+    labels: Tensor
+    index: np.ndarray
+    mirrored: Tensor
+    generator: torch.Generator
+
+
+class Standardise(nn.Module):
+    """Per-channel standardisation of the encoder's patch embeddings, by the training split's statistics."""
+
+    def __init__(self, statistics: Features):
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(statistics.mean)[:, None, None])
+        self.register_buffer("std", torch.from_numpy(statistics.std)[:, None, None])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (tokens - self.mean) / self.std
+
+
+class Trained(Method):
+    """A method with weights to train."""
+
+    inputs: ClassVar[str] = "features"
+    uses = ("data", "encoder")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._stored: dict[str, Features] = {}
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network, freshly initialised; called under the seed."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and its detached terms by name for the log."""
+
+    @abstractmethod
+    def routes(self, net: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Route]:
+        """Maps and scores of a batch without gradient, by route; the headline first."""
+
+    def prepare(self) -> None:
+        """What training needs before its first step (pseudo-labels, statistics). Not called for a finished run."""
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """How the network is trained: the method's own settings, unless it follows the profile's."""
+        return self.own.optimiser
+
+    # From here on, the same for every method.
+
+    @property
+    def classes(self) -> int:
+        return len(open_data(self.profile.data, "train").class_names)
+
+    def stored(self, split: str) -> Features:
+        """The frozen encoder's cached patch embeddings of a split."""
+        if split not in self._stored:
+            self._stored[split] = features(self.profile.data, split, self.profile.encoder, self.device)
+        return self._stored[split]
+
+    def model(self) -> nn.Module:
+        """The network behind its standardisation (an identity for images), under the method's seed."""
+        first = Standardise(self.stored("train")) if self.inputs == "features" else nn.Identity()
+        return nn.Sequential(first, engine.seeded(self.seed, self.network))
+
+    def fit(self, folder: Path | None = None) -> None:
+        key = digest(self.settings())
+        self.net = self.model().to(self.device)
+        checkpoint = folder / "checkpoint.safetensors" if folder else None
+        if checkpoint and checkpoint.exists():
+            engine.load(self.net, checkpoint, key)
+            return
+        self.prepare()
+        labels = torch.from_numpy(open_data(self.profile.data, "train").labels)
+        views = self.stored("train").tokens.shape[1] if self.inputs == "features" else 1 + self.profile.encoder.mirror
+
+        def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            view = torch.randint(views, (len(index),), generator=generator, device=self.device)
+            x = net[0](self.input("train", index, view.cpu().numpy()))
+            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, generator))
+
+        engine.train(self.net, step, len(labels), self.optimiser, self.seed, folder, self.device)
+        if checkpoint:
+            engine.save(self.net, checkpoint, key)
+
+    def input(self, split: str, index: np.ndarray, view: np.ndarray | int = 0) -> Tensor:
+        """What the network is given for some images of a split, each in its view (1: mirrored)."""
+        if self.inputs == "features":
+            return self.stored(split).batch(index, view, self.device)
+        images = open_data(self.profile.data, split)
+        x = self.preprocess([images.image(i) for i in index]).to(self.device)
+        mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
+        return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+
+    def preprocess(self, images: list[np.ndarray]) -> Tensor:
+        """(B, 3, S, S) from RGB images (H, W, 3) uint8; for methods whose input is images."""
+        raise NotImplementedError(f"{type(self).__name__} takes images but does not say how they are prepared")
+
+    @torch.inference_mode()
+    def predict(self, split: str) -> Iterator[Prediction]:
+        labels = torch.from_numpy(open_data(self.profile.data, split).labels)
+        size = self.profile.evaluation.batch_size
+        for start in range(0, len(labels), size):
+            index = np.arange(start, min(start + size, len(labels)))
+            x = self.net[0](self.input(split, index))
+            yield Prediction(index, self.routes(self.net[1], x, labels[index].to(self.device)))
+
+    def modules(self) -> dict[str, nn.Module]:
+        e = self.profile.encoder
+        return {"encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights), "network": self.net[1]}
