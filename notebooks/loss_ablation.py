@@ -217,10 +217,7 @@ def quoted(more: str, fewer: str) -> str:
     return f"paper, CUB: {in_paper[fewer]:g} to {in_paper[more]:g} ({gap} points). Here: "
 
 
-others = {name: gain(full, name) for name in VARIANTS if name != full}
-signs = [found_gain.sign() for found_gain in others.values()]
-closest = min(others, key=lambda name: others[name].mean)
-essential = True if min(signs) > 0 else False if min(signs) < 0 else None
+fitting = {name: evidence.meters(found[name], FITTING[name]) for name in VARIANTS}
 report.verdicts(
     [
         evidence.judge(
@@ -229,11 +226,12 @@ report.verdicts(
         evidence.judge(
             "Adding I_CL improves further (Table 2)", gain(full, two), meaningful, quoted(full, two)
         ),
-        report.verdict(
+        evidence.judge_best(
             "All three losses are essential for the best localization (section 4.2, Ablations)",
-            essential if meaningful else None,
-            f"All three compared with every smaller combination; the closest or best is {closest}: all "
-            f"three give {others[closest]}",
+            fitting[full],
+            {name: fitting[name] for name in VARIANTS if name != full},
+            decidable=meaningful,
+            before="all three, with every smaller combination ",
         ),
         evidence.judge(
             "L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the "

@@ -172,13 +172,7 @@ def _interval(
     statistic: uncertainty.Statistic, count: int, subset: np.ndarray | None, seed: int
 ) -> tuple[float, float]:
     kept = np.arange(count) if subset is None else np.flatnonzero(subset)
-    found = []
-    for drawn in uncertainty.resamples(len(kept), seed, SAMPLES):
-        weights = np.zeros((len(drawn), count), np.float32)
-        weights[:, kept] = drawn
-        found.append(statistic(weights))
-    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
-    return float(low), float(high)
+    return uncertainty.interval(statistic, kept, count, seed, SAMPLES)
 
 
 def judge(claim: str, found: Difference, decidable: bool = True, before: str = "") -> Verdict:
@@ -211,6 +205,27 @@ def judge_order(
     evidence = f"{len(pairs[1])} of {sum(map(len, pairs.values()))} pairs clearly in this order"
     for sign, words in ((-1, "clearly reversed"), (0, "too close to call")):
         evidence += f"; {words}: {', '.join(pairs[sign])}" if pairs[sign] else ""
+    return verdict(claim, holds if decidable else None, before + evidence)
+
+
+def judge_best(
+    claim: str,
+    ours: Meters,
+    others: Mapping[str, Meters],
+    metric: str = HALF,
+    decidable: bool = True,
+    before: str = "",
+) -> Verdict:
+    """Whether one variant is better than each of the others.
+
+    It holds when every difference is clearly positive, does not hold when one is clearly negative, and cannot
+    be decided otherwise. The evidence names the closest, or best, of the others.
+    """
+    gaps = {name: difference(ours, theirs, metric) for name, theirs in others.items()}
+    signs = [gap.sign() for gap in gaps.values()]
+    holds = True if min(signs) > 0 else False if min(signs) < 0 else None
+    closest = min(gaps, key=lambda name: gaps[name].mean)
+    evidence = f"compared with {len(gaps)}; the closest or best is {closest}: {gaps[closest]}"
     return verdict(claim, holds if decidable else None, before + evidence)
 
 

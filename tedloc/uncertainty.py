@@ -29,9 +29,8 @@ def bootstrap(meter: LocalizationMeter, metric: str, seed: int, samples: int = 1
     metric: a key of ``LocalizationMeter.compute`` other than thresholds, ``mean IoU`` and ``num_images``; ``val``,
     ``fixed`` and ``contours`` as there. Raises ``UserError`` for a metric that the meter does not have.
     """
-    statistic = statistic_of(meter, metric, contours, val, fixed)
-    values = np.concatenate([statistic(counts) for counts in resamples(len(meter), seed, samples)])
-    return _interval(values, level)
+    return interval(statistic_of(meter, metric, contours, val, fixed), np.arange(len(meter)), len(meter), seed, samples,
+                    level)
 
 
 def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric: str, seed: int, samples: int = 1000,
@@ -46,8 +45,8 @@ def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric
     first = statistic_of(ours, metric, "largest", val and val[0], fixed)
     second = statistic_of(theirs, metric, "largest", val and val[1], fixed)
     every = np.ones((1, len(ours)), np.float32)
-    values = np.concatenate([first(c) - second(c) for c in resamples(len(ours), seed, samples)])
-    return float((first(every) - second(every))[0]), *_interval(values, level)
+    ends = interval(lambda counts: first(counts) - second(counts), np.arange(len(ours)), len(ours), seed, samples, level)
+    return float((first(every) - second(every))[0]), *ends
 
 
 def over_seeds(results: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
@@ -58,8 +57,18 @@ def over_seeds(results: Sequence[dict[str, float]]) -> dict[str, tuple[float, fl
     return {key: (float(m), float(d)) for key, m, d in zip(shared, table.mean(axis=0), deviation, strict=True)}
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def interval(statistic: Statistic, kept: np.ndarray, images: int, seed: int, samples: int = 1000,
+             level: float = 0.95) -> tuple[float, float]:
+    """(low, high): percentile interval of any statistic when the images ``kept`` (indices) are drawn anew.
+
+    images: how many there are in all; those that are not kept count zero times.
+    """
+    found = []
+    for drawn in resamples(len(kept), seed, samples):
+        counts = np.zeros((len(drawn), images), np.float32)
+        counts[:, kept] = drawn
+        found.append(statistic(counts))
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

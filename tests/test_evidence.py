@@ -121,3 +121,11 @@ def test_an_order_holds_only_when_every_pair_shows_it(good, bad):
         and "bad / same" in undecided.evidence
     )
     assert evidence.judge_order("c", {"good": 2, "bad": 1}, found, decidable=False).holds is None
+
+
+def test_the_best_must_beat_every_other_clearly(good, bad):
+    assert evidence.judge_best("c", good, {"bad": bad}).holds is True
+    lost = evidence.judge_best("c", bad, {"good": good, "same": bad})
+    assert lost.holds is False and "the closest or best is good" in lost.evidence
+    assert evidence.judge_best("c", good, {"bad": bad, "same": good}).holds is None
+    assert evidence.judge_best("c", good, {"bad": bad}, decidable=False).holds is None
