@@ -1,0 +1,137 @@
+"""Choose a method's settings on the validation split, by a search of a stated size. No test image is looked at.
+
+    python -m tedloc.tune --profile aviary --method ts-cam                  # the small profiles' budget: 4 trials
+    python -m tedloc.tune --profile cub --method tedloc --trials 40         # the paper's search
+
+Small profiles: every method tries the same number of points of its own grid (``SEARCH`` of its class), drawn by
+seed, each trained for half its epochs; the record of all trials ships with the package (``tedloc/tuning/``). At
+the paper's scale TeD-Loc is searched as the paper describes: each λ in (0, 1], learning rate within 1e-6 to 1e-2.
+
+A trial is a folder, made once. Several processes or machines that share ``TEDLOC_RUNS`` may run the same command:
+each takes trials that nobody else has, and a killed one is taken up again from its last checkpoint.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from tedloc import paths, profiles, runs
+from tedloc.errors import UserError, command
+from tedloc.methods import create
+from tedloc.settings import Profile, override
+from tedloc.train import evaluate, prepare
+
+TRIALS = 4  # of every method in the small profiles
+EPOCHS = 0.5  # share of a method's epochs that a trial trains
+CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the threshold found there, decides
+
+
+def space(profile: Profile, method: str) -> dict[str, tuple]:
+    """Values to try by the setting's full name. Raises ``UserError`` for a method with nothing to choose."""
+    made = create(method, profile)
+    search = getattr(made, "SEARCH", {})
+    if not search:
+        raise UserError(f"method {method!r} has no settings to search; it is used as it is")
+    own = made.base_name
+    return {name if made.own is None else f"methods.{own}.{name}": values for name, values in search.items()}
+
+
+def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
+    """The settings of each trial, the same for the same seed: points of the grid, or draws from the paper's ranges."""
+    rng = np.random.default_rng(seed)
+    if method == "tedloc" and not profile.small:  # section 4.1: ranges; how many points were tried is not said
+        low, high = np.log([1e-6, 1e-2])
+        return [{"loss.kd": 1 - rng.random(), "loss.patch": 1 - rng.random(), "loss.image": 1 - rng.random(),
+                 "optimiser.learning_rate": float(np.exp(rng.uniform(low, high)))} for _ in range(trials)]
+    values = space(profile, method)
+    every = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+    return [every[i] for i in rng.permutation(len(every))[:trials]]
+
+
+def shortened(profile: Profile, method: str, share: float) -> Profile:
+    """The profile in which the method trains for a share of its epochs, at least one."""
+    made = create(method, profile)
+    optimiser = getattr(made, "optimiser", None)
+    if optimiser is None or share >= 1:
+        return profile
+    epochs = max(1, round(share * optimiser.epochs))
+    if optimiser is profile.optimiser:
+        return override(profile, {"optimiser.epochs": epochs})
+    return override(profile, {f"methods.{made.base_name}.optimiser.epochs": epochs})
+
+
+def trial(request: runs.Request, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Train under changed settings and score the validation split; read where it was done before."""
+    changed = runs.Request(override(request.profile, dict(changes)), request.method, request.seed, request.device)
+    folder = changed.folder.parent / "tuning" / changed.folder.name
+    file = folder / "trial.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        if not file.exists():
+            if request.device == "cpu":
+                torch.set_num_threads(request.profile.optimiser.threads)
+            started = time.monotonic()
+            method = create(request.method, changed.profile, request.seed, request.device)
+            method.fit(folder)
+            scored = evaluate(method, changed.profile.data, "val", changed.profile.evaluation)
+            metrics = next(iter(scored.meters.values())).compute()
+            result = {name: metrics[name] for name in (*CRITERION, "Top-1 CL")}
+            with paths.replacing(file) as scratch:
+                scratch.write_text(json.dumps(result | {"seconds": time.monotonic() - started}))
+    return {"method": request.method, "settings": json.dumps(dict(changes)), **json.loads(file.read_text())}
+
+
+def search(profile: Profile, method: str, trials: int = TRIALS, seed: int = 0, device: str | None = None,
+           share: float = EPOCHS, jobs: int = 1) -> pd.DataFrame:
+    """All trials, one row each, the best first. jobs: processes on this machine."""
+    from joblib import Parallel, delayed
+    request = runs.Request(shortened(profile, method, share), method, seed, device or runs.default_device())
+    prepare(request)
+    asked = points(profile, method, trials, seed)
+    work = Parallel(n_jobs=min(jobs, len(asked)), return_as="generator")(delayed(trial)(request, p) for p in asked)
+    found = pd.DataFrame(list(tqdm(work, total=len(asked), desc=f"trials of {method}", unit="trial")))
+    found["criterion"] = found[list(CRITERION)].mean(axis=1)
+    return found.sort_values("criterion", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
+    """Keep the trials of a method in the package's record of the profile."""
+    file = paths.TUNING / f"{profile.name}.csv"
+    known = pd.read_csv(file) if file.exists() else pd.DataFrame()
+    if len(known):
+        known = known[known["method"] != method]
+    every = pd.concat([known, found]).sort_values("method", kind="stable")
+    with paths.replacing(file) as scratch:
+        every.round(3).to_csv(scratch, index=False)
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tedloc.tune", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=float, default=EPOCHS, help="share of the epochs that a trial trains")
+    parser.add_argument("--device", default=runs.default_device())
+    parser.add_argument("--jobs", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--record", action="store_true", help="keep the trials in the package (tedloc/tuning/)")
+    given = parser.parse_args(arguments)
+    profile = profiles.get(given.profile)
+    found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
+    if given.record:
+        record(profile, given.method, found)
+    print(found.round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

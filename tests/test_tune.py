@@ -1,0 +1,62 @@
+"""Settings are searched on validation only, by the same number of trials, each made once."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tedloc import features, paths, profiles, tune
+from tedloc.errors import UserError
+from tedloc.methods import METHODS, create
+from tedloc.settings import override
+
+PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
+
+
+def test_points_are_drawn_by_seed_from_the_methods_own_grid():
+    first = tune.points(PROFILE, "cam", 4, seed=1)
+    assert first == tune.points(PROFILE, "cam", 4, seed=1) and len(first) == 4
+    assert {p["methods.cam.optimiser.learning_rate"] for p in first} == {0.01, 0.02, 0.05, 0.1}
+    assert first[:2] == tune.points(PROFILE, "cam", 2, seed=1)
+
+
+def test_at_full_size_the_papers_ranges_are_searched():
+    found = tune.points(profiles.get("cub"), "tedloc", 200)
+    rates = [p["optimiser.learning_rate"] for p in found]
+    assert 1e-6 <= min(rates) < 1e-5 and 1e-3 < max(rates) <= 1e-2
+    assert all(0 < p[name] <= 1 for p in found for name in ("loss.kd", "loss.patch", "loss.image"))
+
+
+def test_a_search_looks_at_no_test_image_and_makes_each_trial_once(monkeypatch):
+    def refuse(settings, split):
+        assert split != "test", "the search opened the test split"
+        return opened(settings, split)
+
+    opened = features.open_data
+    for module in ("tedloc.train", "tedloc.methods.trained"):
+        monkeypatch.setattr(f"{module}.open_data", refuse)
+    monkeypatch.setattr(tune, "prepare", lambda request: None)
+    found = tune.search(PROFILE, "cam", trials=2, device="cpu")
+    assert list(found["criterion"]) == sorted(found["criterion"], reverse=True) and len(found) == 2
+    monkeypatch.setattr(tune, "evaluate", None)  # a second search only reads
+    assert tune.search(PROFILE, "cam", trials=2, device="cpu").equals(found)
+
+
+def test_a_method_without_settings_is_refused_by_name():
+    with pytest.raises(UserError, match="'clip-es' has no settings"):
+        tune.space(PROFILE, "clip-es")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.partition(":")[0] == name])
+def test_the_small_settings_are_the_best_of_the_recorded_trials(method):
+    record = pd.read_csv(paths.TUNING / "aviary.csv")
+    trials = record[record["method"] == method]
+    made = create(method, profiles.get("aviary"))
+    assert len(trials) == (min(tune.TRIALS, len(trials)) if made.SEARCH else 0)
+    if made.SEARCH:
+        best = json.loads(trials.sort_values("criterion", ascending=False, kind="stable")["settings"].iloc[0])
+        for name, value in best.items():
+            thing = made.profile if made.own is None else made.own
+            for part in name.removeprefix(f"methods.{method}.").split("."):
+                thing = getattr(thing, part)
+            assert thing == value, name
