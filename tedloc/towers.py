@@ -6,9 +6,9 @@ it runs on OpenAI's weights and on EVA. Both see a 10x10 grid of 8-pixel patches
 start with three strided convolutions in place of the one patch convolution, without which so small a model
 learns too slowly on a CPU.
 
-Shipped: ``encoder``, ``clip``, and ``clip-hard``, whose captions never named crown or wing bar, so that it
-tells families apart but hardly species. ``weights/towers.json`` says how each was made and how good it is:
-the encoder names tails no better than chance, so a grey finch and a grey whydah are hard to tell apart.
+Shipped: ``encoder``, ``clip``, ``clip-hard``, whose captions name crown and wing bar, but four in five at
+random, so that the texts of a family nearly coincide; and ``encoder-1`` and ``clip-1``, the first two from
+another seed. ``weights/towers.json`` says how each was made and how good it is.
 """
 
 import hashlib

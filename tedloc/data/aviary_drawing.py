@@ -137,6 +137,17 @@ _TAILS = {
         -1.30, 0.05, -1.20, 0.10, -0.80, 0.09, -0.34, 0.10,
     )],
 }
+# The outer feathers of each tail, in a colour of their own, as a bill has: its shape alone, a few pixels of the
+# body's colour, is more than a small encoder learns.
+_TAIL_TIPS = {
+    "short": [_outline(-0.54, -0.095, -0.78, -0.09, -0.82, 0.02, -0.76, 0.12, -0.54, 0.11)],
+    "fork": [
+        _outline(-0.70, -0.14, -1.04, -0.27, -0.76, 0.0, -0.62, 0.02),
+        _outline(-0.76, -0.02, -1.02, 0.24, -0.68, 0.14, -0.62, 0.06),
+    ],
+    "long": [_outline(-0.80, -0.085, -1.22, -0.02, -1.30, 0.05, -1.20, 0.10, -0.80, 0.09)],
+}
+_TAIL_COLOURS = {"short": (240, 238, 228), "fork": (34, 30, 38), "long": (206, 122, 44)}
 # Relative to the middle of the head, whose radius is 0.2.
 _BILL_SHAPES = {
     "cone": _outline(0.13, -0.13, 0.40, 0.03, 0.12, 0.13),
@@ -216,7 +227,10 @@ def _draw_bird(
     body = pose.place(_BODY)
     neck = pose.place(np.array([(0.16, -0.10), (0.40, 0.02)]))
     neck = cv2.convexHull(np.vstack([head, neck]).astype(np.float32))[:, 0]
-    tails = [pose.place(_turn(t, pose.tail, (-0.36, 0.0))) for t in _TAILS[bird.tail]]
+    tails, tips = (
+        [pose.place(_turn(t, pose.tail, (-0.36, 0.0))) for t in shapes[bird.tail]]
+        for shapes in (_TAILS, _TAIL_TIPS)
+    )
     bill = on_head(_BILL_SHAPES[bird.bill])
     crown = on_head(_CROWN)
     wing_turn = pose.wing if pose.flying else 0.12 * pose.wing
@@ -237,6 +251,8 @@ def _draw_bird(
     for tail in tails:
         fill(paint, tail, tuple(int(0.5 * a + 0.5 * b) for a, b in zip(back, wing, strict=True)))
         stroke(paint, tail[[0, len(tail) // 2]], wing, unit * 0.03)
+    for tip in tips:
+        fill(paint, tip, _TAIL_COLOURS[bird.tail])
     fill(paint, wing_shape, wing)
     for k in range(1, 4):  # feathers
         ends = (

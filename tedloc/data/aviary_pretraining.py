@@ -6,7 +6,7 @@ are in the picture, and can leave out crown and wing bar, as captions on the web
 
 import re
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -52,6 +52,11 @@ _EMPTY_SCENES = ("{} without a bird", "{} and no bird", "only {}", "{}")
 
 def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def mistaken(bird: Bird, rng: np.random.Generator) -> Bird:
+    """The bird as somebody writes of it who did not look at its head and wings: crown and bar at random."""
+    return replace(bird, crown=tuple(CROWNS)[rng.integers(len(CROWNS))], bar=bool(rng.integers(2)))
 
 
 def caption(
