@@ -60,6 +60,10 @@ def cub() -> Profile:
     """CUB-200-2011 at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
 
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile cub
+
+    Reproduces the CUB columns of Table 1; the paper: MaxBoxAcc 98.7, Top-1 Loc 91.7, Top-5 Loc 97.6.
+    Data: 5,994 / 1,000 / 5,794 images, 1.2 GB, and 6.3 GB for the cache. Estimate for an A100, counted and not
+    measured (chapter "At scale"): 0.03 GPU hours a seed for TeD-Loc, training holds 0.4 GB beside the cache.
     """
     return Profile(
         name="cub", paper_dataset="CUB", seeds=(0,), small=False,
@@ -77,6 +81,10 @@ def ilsvrc() -> Profile:
     """ILSVRC at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
 
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile ilsvrc
+
+    Reproduces the ILSVRC columns of Table 1; the paper: MaxBoxAcc 75.6, Top-1 Loc 70.0, Top-5 Loc 75.1.
+    Data: 1,281,167 / 10,000 / 50,000 images, 150 GB, and 1,343 GB for the cache. Estimate for an A100, counted and
+    not measured (chapter "At scale"): 2.03 GPU hours a seed for TeD-Loc, training holds 0.9 GB beside the cache.
     """
     return replace(
         cub(), name="ilsvrc", paper_dataset="ILSVRC", data=DataSettings(name="ilsvrc"),
