@@ -75,12 +75,13 @@ def refusal(embeddings: torch.Tensor, name: str) -> str | None:
 reasons = {name: refusal(text, name) for name in NAMES}
 seeds = P.seeds if meaningful else P.seeds[:1]
 planned = [name for name in (NAMES if meaningful else SHORT) if not reasons[name]]
-requests = {name: runs.grid(P, seeds=seeds, anchors__orthogonaliser=name) for name in planned}
+requests = {name: runs.grid(P, seeds=seeds, routes=("g",), anchors__orthogonaliser=name) for name in planned}
 has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
 if has_hard:
     hard_text = class_text(HARD["anchors__text"], class_names, P.anchors.template)
     requests |= {
-        f"hard {name}": runs.grid(P, seeds=seeds, anchors__orthogonaliser=name, **HARD) for name in SHORT
+        f"hard {name}": runs.grid(P, seeds=seeds, routes=("g",), anchors__orthogonaliser=name, **HARD)
+        for name in SHORT
     }
 found = runs.collect_named(requests)
 on = report.measured_on(**evidence.provenance(P, found["qr_rows"]), threshold="oracle on test")
@@ -89,7 +90,7 @@ on = report.measured_on(**evidence.provenance(P, found["qr_rows"]), threshold="o
 counted = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
 second = (
     f" Then {len(SHORT)} of them again with a second CLIP, `{HARD['anchors__text']}`, whose training "
-    "captions never named crown or wing bar, so that the names of a family lie close together: their mean "
+    "captions named crown and wing bar mostly at random, so that the names of a family nearly coincide: their mean "
     f"cosine is {anchors.family_cosine(hard_text, families):.2f}, "
     f"against {anchors.family_cosine(text, families):.2f} of the default."
     if has_hard

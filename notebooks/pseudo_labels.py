@@ -48,20 +48,21 @@ meaningful = P.name != "smoke"
 clip = P.pseudo_labels.teacher == "clip-es"
 first = P.seeds[:1]
 requests = {
-    "the profile's teacher": runs.grid(P),
-    "centre prior": runs.grid(P, seeds=first, pseudo_labels__teacher="centre-prior"),
-    "shuffled": runs.grid(P, seeds=first, pseudo_labels__shuffled=True),
+    "the profile's teacher": runs.grid(P, routes=("g",)),
+    "centre prior": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher="centre-prior"),
+    "shuffled": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__shuffled=True),
 }
 has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
 if has_hard:
     requests["hard CLIP"] = runs.grid(
         P,
         seeds=first,
+        routes=("g",),
         anchors__orthogonaliser="qr_rows",
         anchors__text="aviary/clip-hard",
         pseudo_labels__clip="aviary/clip-hard",
     )
-teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,))
+teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=("true",))
 found = runs.collect_named(requests | {"teacher itself": teacher_runs})
 teacher = found.pop("teacher itself")[0]
 
