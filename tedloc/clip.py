@@ -20,6 +20,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
@@ -147,6 +148,17 @@ def load_clip(
         size = size if isinstance(size, int) else size[0]
     model = model.eval().requires_grad_(False).float().to(device)
     return Clip(model, tokenizer, size, tuple(mean), tuple(std), float(model.logit_scale.detach().exp()))
+
+
+def in_reach(name: str) -> bool:
+    """Whether a CLIP's weights are on this machine: shipped, a local file, at random, or in the hub's cache."""
+    architecture, _, tag = name.partition("/")
+    if architecture == "aviary" or tag == "random" or Path(tag).is_file():
+        return True
+    config = open_clip.get_pretrained_cfg(architecture, tag) or {}
+    repository = (config.get("hf_hub") or "").rstrip("/")
+    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files) if repository else False
 
 
 def _open_clip(architecture: str, tag: str, seed: int) -> tuple[nn.Module, Callable]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tedloc import distributed
 from tedloc.model import Output
 from tedloc.sampler import Samples
 
@@ -38,7 +39,7 @@ def knowledge_distillation(z: Tensor, foreground: Tensor, valid: Tensor, labels:
     """
     logits = logit_scale * F.linear(patch_embeddings(z, foreground), anchors)  # (B, n, K)
     losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand_as(foreground), reduction="none")
-    return (losses * valid).sum() / valid.sum().clamp_min(1)
+    return (losses * valid).sum() / distributed.divisor(valid.sum(), len(valid)).clamp_min(1)
 
 
 def patch_classification(g: Tensor, samples: Samples) -> Tensor:
@@ -50,7 +51,8 @@ def patch_classification(g: Tensor, samples: Samples) -> Tensor:
     valid = samples.valid
     positive = F.softplus(-g.gather(1, samples.foreground))
     negative = F.softplus(g.gather(1, samples.background))
-    return ((positive + negative) * valid).sum() / (2 * valid.sum()).clamp_min(1)
+    both = ((positive + negative) * valid).sum()
+    return both / distributed.divisor(2 * valid.sum(), len(valid)).clamp_min(1)
 
 
 def image_classification(scores: Tensor, labels: Tensor, logit_scale: float = 1.0) -> Tensor:

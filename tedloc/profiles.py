@@ -25,7 +25,7 @@ def aviary() -> Profile:
     return Profile(
         name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2), decoder=DecoderSettings(width=32),
         pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(
-            template="ted-loc", background="aviary", siblings=True, affinity_blocks=3)),
+            template="ted-loc", background="aviary", siblings=True, affinity_blocks=2)),
     )
 
 

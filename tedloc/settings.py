@@ -59,6 +59,7 @@ class OptimiserSettings:
     """SGD. The paper: learning rate within 1e-6 to 1e-2, tuned momentum and weight decay, values not given.
 
     kind: "sgd", or "adamw" for compared methods that were published with it (momentum is then not used)
+    batch_size: of all processes together, under torchrun
     """
 
     kind: str = "sgd"
@@ -68,6 +69,10 @@ class OptimiserSettings:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     threads: int = 1  # CPU threads of one run: fixed, so that the same seed gives the same numbers
+    # The rest is for the paper's scale, set by who trains there; none of it is in the paper.
+    precision: str = "auto"  # of the forward pass: "float32", "bf16" (autocast), "auto": bf16 on a GPU only
+    compile: bool = False  # torch.compile of the network: minutes at the start, faster steps on a GPU
+    checkpoint_minutes: float = 10.0  # within an epoch: what a killed run loses at most
 
 
 @dataclass(frozen=True)

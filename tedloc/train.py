@@ -4,16 +4,19 @@
     python -m tedloc.train --profile aviary --seed 0 --json metrics.json --loss.kd 0 --optimiser.epochs 5
     python -m tedloc.train --profile tiny-imagenet --method head-cam      # a compared method
 
+    torchrun --nproc-per-node 8 -m tedloc.train --profile ilsvrc          # 8 GPUs: see tedloc.distributed
+
 Everything after the named options is a setting of the profile. A finished run is read, not computed again; a
-killed one goes on from its last whole epoch.
+killed one goes on from its last checkpoint.
 """
 
 import argparse
 import dataclasses
+import inspect
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +24,11 @@ import numpy as np
 import torch
 
 from tedloc import boxes as mapping
-from tedloc import paths, runs, trivial
+from tedloc import distributed, engine, paths, runs, trivial
 from tedloc.complexity import count_parameters
 from tedloc.errors import choose, command
 from tedloc.features import features, open_data
-from tedloc.methods import Method, create
+from tedloc.methods import Method, Prediction, create
 from tedloc.metrics import LocalizationMeter
 from tedloc.pseudo_labels import pseudo_label_cams, unshuffled
 from tedloc.settings import DataSettings, EvaluationSettings
@@ -51,16 +54,46 @@ class Scored(NamedTuple):
     offered: list[str]
 
 
+def own_predictions(method: Method, split: str) -> Iterator[Prediction]:
+    """This process's part of a split's predictions. What cannot be shared (a training-free method), rank 0 makes."""
+    if "part" in inspect.signature(method.predict).parameters:
+        yield from method.predict(split, part=(distributed.rank(), distributed.world()))
+    elif distributed.rank() == 0:
+        yield from method.predict(split)
+
+
 def evaluate(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
              routes: Collection[str] = ()) -> Scored:
-    """Score routes of a method on a split, by default all that it offers."""
+    """Score routes of a method on a split, by default all that it offers.
+
+    Under torchrun every process scores its part and rank 0 gets the whole; the others get their own part.
+    """
+    with engine.memory("evaluation.batch_size", settings.batch_size):
+        parts = distributed.gather(_evaluate_part(method, data, split, settings, routes))
+    merged = parts[0]
+    for part in parts[1:]:
+        for name, meter in part.meters.items():
+            merged.meters[name] = merged.meters[name].merge(meter) if name in merged.meters else meter
+    offered = max((part.offered for part in parts), key=len)
+    for name in set(routes) - set(offered):
+        choose(f"route of {method.title}", name, offered)
+    maps = {name: np.concatenate([part.maps[name] for part in parts if name in part.maps])
+            for name in ("index", *merged.meters)}
+    order = maps["index"].argsort()
+    return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered)
+
+
+def _evaluate_part(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
+                   routes: Collection[str]) -> Scored:
     images = open_data(data, split)
     kept = np.unique(np.linspace(0, len(images) - 1, min(settings.keep_maps, len(images))).round().astype(int))
     meters: dict[str, LocalizationMeter] = {}
-    maps: dict[str, list[np.ndarray]] = {}
-    for prediction in method.predict(split):
+    maps: dict[str, list[np.ndarray]] = {"index": [kept[:0]]}
+    offered: list[str] = []
+    for prediction in own_predictions(method, split):
         index, offered = prediction.index, list(prediction.routes)
         here = np.flatnonzero(np.isin(index, kept))
+        maps["index"].append(index[here])
         ids, boxes, sizes = [images.ids[i] for i in index], [images.boxes[i] for i in index], images.sizes[index]
         for name, route in prediction.routes.items():
             if routes and name not in routes:
@@ -75,9 +108,7 @@ def evaluate(method: Method, data: DataSettings, split: str, settings: Evaluatio
                 predicted = mapping.shares_on_grid(route.boxes.float().cpu().numpy(), settings.grid)
                 meter.update_boxes(ids, predicted, boxes, sizes, images.labels[index], scores)
             maps.setdefault(name, []).append(score_maps[here].astype(np.float16))
-    for name in set(routes) - set(offered):
-        choose(f"route of {method.title}", name, offered)
-    return Scored(meters, {"index": kept} | {name: np.concatenate(parts) for name, parts in maps.items()}, offered)
+    return Scored(meters, {name: np.concatenate(parts) for name, parts in maps.items()}, offered)
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
@@ -90,13 +121,16 @@ def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, fl
 def execute(request: runs.Request) -> None:
     """Train, evaluate and write one run's folder (see tedloc.runs); ``metrics.json`` comes last.
 
-    A finished run that lacks some of the routes asked for is not trained again, they are only scored.
+    A finished run that lacks some of the routes asked for is not trained again, they are only scored. Under torchrun
+    rank 0 prepares and then has the other processes execute the same request: they train and score their share.
     """
     started, profile, folder = time.monotonic(), request.profile, request.folder
     earlier = runs.Run(folder) if runs.status(folder) == "finished" else None
     wanted = request.routes or tuple(earlier.metrics["all routes"] if earlier else ())
     wanted = tuple(name for name in wanted if earlier is None or name not in earlier.metrics["routes"])
-    prepare(request)
+    if distributed.rank() == 0:
+        prepare(request)
+        distributed.broadcast(request)
     if request.device == "cpu":
         torch.set_num_threads(profile.optimiser.threads)
     method = create(request.method, profile, request.seed, request.device)
@@ -107,6 +141,8 @@ def execute(request: runs.Request) -> None:
     before_test = time.monotonic()
     test = evaluate(method, profile.data, "test", profile.evaluation, wanted)
     tested = time.monotonic()
+    if distributed.rank() > 0:
+        return
     for split, scored in (("val", val), ("test", test)):
         for name, meter in scored.meters.items():
             with paths.replacing(folder / f"{split}-{name}.npz") as scratch:
@@ -133,6 +169,7 @@ def execute(request: runs.Request) -> None:
             "profile": profile.name, "method": request.method, "seed": request.seed, "dataset": profile.data.name,
             "split": "test", "num_images": len(images), "synthetic": profile.synthetic,
             "data": images.fingerprint()[:16], "device": device_name(request.device),
+            "processes": distributed.world(),
             "seconds": {"fit": fitted - begun, "test": tested - before_test, "all": time.monotonic() - started},
         },
     }
@@ -171,7 +208,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the metrics here")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
-    run = runs.ensure(runs.Request(profile, known.method, known.seed, known.device))
+    with distributed.processes(known.device):
+        if distributed.rank() > 0:
+            while request := distributed.broadcast():
+                execute(request)
+            return
+        run = runs.ensure(runs.Request(profile, known.method, known.seed, known.device))
+        distributed.broadcast(None)
     if known.json:
         with paths.replacing(known.json) as scratch:
             scratch.write_text((run.folder / "metrics.json").read_text())

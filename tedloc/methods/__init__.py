@@ -48,6 +48,8 @@ class Method(ABC):
     """One compared system under one profile and seed."""
 
     title: ClassVar[str]  # as tables name it
+    paper_row: ClassVar[str | None] = None  # its row in the paper's Table 1
+    seeded: ClassVar[bool] = True  # False: nothing in it is random, one run is all
     uses: ClassVar[tuple[str, ...]] = ("data", "evaluation")  # the profile's parts that its result depends on
     # The method's own settings: a frozen dataclass by scale. "CUB" and "ILSVRC" hold the published values, "small"
     # what was chosen on validation for the small profiles (same budget for every method: see the chapter).
@@ -87,6 +89,15 @@ class Method(ABC):
     def lacks(self) -> str | None:
         """What this machine lacks to run the method under this profile ("DeiT-S"), or None."""
         return None
+
+    @property
+    def backbone_name(self) -> str:
+        """The network that looks at the images, as tables name it."""
+        return self.profile.encoder.name
+
+    def rows(self) -> dict[str, str | None]:
+        """The method's rows in a table of results: label -> route (None: the headline)."""
+        return {self.title: None}
 
     def fit(self, folder: Path | None = None) -> None:
         """Train. Checkpoints and log go to ``folder``."""

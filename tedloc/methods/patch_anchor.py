@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tedloc.clip import load_clip
+from tedloc.clip import in_reach, load_clip
 from tedloc.features import open_data
 from tedloc.methods import Method, Prediction, Route
 from tedloc.patch_anchors import dense_embeddings, patch_anchor_maps
@@ -21,7 +21,18 @@ class PatchAnchor(Method):
     """Routes: ``true``, ``pred`` (untouched CLS) and ``true, altered CLS``."""
 
     title = "<patch, anchor>"
+    seeded = False
     uses = ("data", "pseudo_labels")
+
+    @property
+    def backbone_name(self) -> str:
+        return self.profile.pseudo_labels.clip
+
+    def lacks(self) -> str | None:
+        return None if in_reach(self.backbone_name) else f"CLIP {self.backbone_name} (model hub)"
+
+    def rows(self) -> dict[str, str | None]:
+        return {{"vanilla": "CLIP, vanilla", "sclip": "SCLIP", "naclip": "NACLIP"}[self.variant]: None}
 
     def predict(self, split: str) -> Iterator[Prediction]:
         p = self.profile

@@ -19,6 +19,7 @@ class TeDLocMethod(Trained):
     """Routes: ``g``, the patch classifier's map M; ``anchor-true`` and ``anchor-pred``, <z_p, t_y>."""
 
     title = "TeD-Loc"
+    paper_row = "TeD-Loc"
     uses = ("data", "encoder", "anchors", "pseudo_labels", "decoder", "sampler", "loss", "optimiser")
     SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.05, 0.1)}
 

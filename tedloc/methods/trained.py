@@ -132,10 +132,11 @@ class Trained(Method):
         raise NotImplementedError(f"{type(self).__name__} takes images but does not say how they are prepared")
 
     @torch.inference_mode()
-    def predict(self, split: str) -> Iterator[Prediction]:
+    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
+        """part: (r, n) for the r-th of n processes, which takes every n-th batch. The batches stay the same ones."""
         labels = torch.from_numpy(open_data(self.profile.data, split).labels)
         size = self.profile.evaluation.batch_size
-        for start in range(0, len(labels), size):
+        for start in range(part[0] * size, len(labels), part[1] * size):
             index = np.arange(start, min(start + size, len(labels)))
             x = self.net[0](self.input(split, index))
             yield Prediction(index, self.routes(self.net[1], x, labels[index].to(self.device)))
