@@ -104,6 +104,22 @@ def test_a_split_that_is_not_there_says_where_to_put_it(tmp_path):
         "190.Red_cockaded_Woodpecker": "red-cockaded woodpecker",
         "187.American_Three_toed_Woodpecker": "american three-toed woodpecker",
         "037.Acadian_Flycatcher": "acadian flycatcher",
+        "022.Chuck_will_Widow": "chuck-will's-widow",
+        "105.Whip_poor_Will": "whip-poor-will",
+        "009.Brewer_Blackbird": "brewer's blackbird",
+        "125.Lincoln_Sparrow": "lincoln's sparrow",
+        "126.Nelson_Sharp_tailed_Sparrow": "nelson's sharp-tailed sparrow",
+        "123.Henslow_Sparrow": "henslow's sparrow",
+        "124.Le_Conte_Sparrow": "le conte's sparrow",
+        "141.Artic_Tern": "arctic tern",
+        "146.Forsters_Tern": "forster's tern",
+        "034.Gray_crowned_Rosy_Finch": "gray-crowned rosy finch",
+        "040.Olive_sided_Flycatcher": "olive-sided flycatcher",
+        "165.Chestnut_sided_Warbler": "chestnut-sided warbler",
+        "164.Cerulean_Warbler": "cerulean warbler",
+        "163.Cape_May_Warbler": "cape may warbler",
+        "010.Red_winged_Blackbird": "red-winged blackbird",
+        "102.Western_Wood_Pewee": "western wood pewee",
     }.items(),
 )
 def test_cub_folders_become_names_for_prompts(directory, name):
@@ -114,6 +130,9 @@ def test_the_200_cub_names_are_distinct(shared):
     ids = read_split(shared / "wsol-metadata", "CUB", "test").ids
     names = {cub.class_name(name.split("/")[0]) for name in ids}
     assert len(names) == 200 and not any("_" in name or "." in name for name in names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz-' ") and not name[0] == "-" for name in names)
+    folders = {name.split("/")[0].split(".", 1)[1] for name in ids}
+    assert set(cub.NAMES) <= folders  # every correction is of a name that CUB has
 
 
 def picture(path: Path, red: int) -> None:
@@ -144,11 +163,16 @@ def test_ilsvrc_training_images_are_numbered_by_sorted_wnid(tmp_path, monkeypatc
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
     with pytest.raises(UserError, match="0 class folders instead of 1000.*TEDLOC_DATA"):
         open_split("ilsvrc", "train")
-    for index in range(1000):
-        picture(tmp_path / f"ILSVRC/train/n{index:08d}/n{index:08d}_1.JPEG", 0)
+    for wnid in ilsvrc.all_wnids():
+        (tmp_path / f"ILSVRC/train/{wnid}").mkdir(parents=True)
+        (tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.JPEG").touch()
+    picture(tmp_path / "ILSVRC/train/n15075141/n15075141_1.JPEG", 0)
     images = open_split("ilsvrc", "train")
-    assert images.labels.tolist() == list(range(1000)) and images.ids[7] == "train/n00000007/n00000007_1.JPEG"
+    assert images.labels.tolist() == list(range(1000)) and images.ids[0] == "train/n01440764/n01440764_1.JPEG"
     assert images.image(999).shape == (30, 40, 3)
+    (tmp_path / "ILSVRC/train/n15075141").rename(tmp_path / "ILSVRC/train/n99999999")
+    with pytest.raises(UserError, match="lacks 1 of 1000 class folders, first n15075141 .it has n99999999"):
+        open_split("ilsvrc", "train")
 
 
 def test_ilsvrc_test_and_val_open_under_the_benchmarks_paths(tmp_path, monkeypatch):
@@ -168,6 +192,7 @@ def test_ilsvrc_names_are_in_the_order_of_sorted_wnids():
     info = ImageNetInfo()
     assert info.label_names() == sorted(info.label_names())
     lemmas = [{word.strip().lower() for word in info.index_to_description(k).split(",")} for k in range(1000)]
+    assert len(set(ilsvrc.class_names())) == 1000  # two classes with one name would have one anchor
     agree = [name.lower() in words for name, words in zip(ilsvrc.class_names(), lemmas, strict=True)]
     assert np.mean(agree) > 0.8  # open_clip reworded some names
     blocks = np.array(agree).reshape(50, 20).mean(axis=1)

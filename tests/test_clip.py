@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, Transformer
 from tiny_clip import CONFIG, VISION, some_images, tiny_clip, unit_vectors
 
+from tedloc import profiles
 from tedloc.clip import Clip, embed, load_clip, project, run_block
 from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError
+from tedloc.methods import create
+from tedloc.settings import override
 from tedloc.text import (
     TEMPLATES,
     VOC_BACKGROUND,
@@ -156,6 +159,33 @@ def test_the_openai_tag_gets_quickgelu_though_the_architecture_lacks_it(architec
     opened = load_clip("tiny/openai")
     assert isinstance(opened.tower.transformer.resblocks[0].mlp.gelu, QuickGELU)
     torch.testing.assert_close(opened.encode_image(some_images()), clip.encode_image(some_images()))
+
+
+def test_normalisation_is_that_of_the_tag(architecture, tmp_path, monkeypatch):
+    file = tmp_path / "tiny.pt"
+    torch.save(tiny_clip().model.state_dict(), file)
+    tags = {
+        "ours": {"file": str(file), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.1)},
+        "usual": {"file": str(file)},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
+    ours, usual = load_clip("tiny/ours"), load_clip("tiny/usual")
+    assert ours.mean == (0.5, 0.4, 0.3) and ours.std == (0.2, 0.2, 0.1)
+    assert usual.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert ours.image_size == usual.image_size == VISION["image_size"]
+
+
+def test_anchors_and_pseudo_labels_take_a_local_file_by_their_settings(architecture, tmp_path):
+    from safetensors.torch import save_file
+
+    clip, file = tiny_clip(), tmp_path / "tiny.safetensors"
+    save_file({name: value.contiguous() for name, value in clip.model.state_dict().items()}, file)
+    expected = class_embeddings(clip, ["wren", "robin"])
+    torch.testing.assert_close(class_text(f"tiny/{file}", ["wren", "robin"]), expected)  # anchors.text
+    changes = {"pseudo_labels.clip": f"tiny/{file}", "data.per_class": 1}
+    method = create("clip-es", override(profiles.get("smoke"), changes))
+    scores = next(iter(method.predict("test"))).routes["true"].scores
+    assert scores.shape[1] == 20 and torch.isfinite(scores).all()
 
 
 def test_unusable_names_and_files_end_in_one_sentence(architecture, tmp_path):

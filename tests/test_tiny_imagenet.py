@@ -1,9 +1,10 @@
 """Tiny-ImageNet in a miniature of the official archive's layout, and the real one where it lies at hand."""
 
 import hashlib
-import importlib.util
+import importlib
 import shutil
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from conftest import ROOT
 from tedloc.data import open_split
-from tedloc.data.files import rank
+from tedloc.data.files import rank, unreadable_list
 from tedloc.errors import UserError
 
 WNIDS = {"n03000000": "school bus, bus", "n01000000": "goldfish, Carassius auratus"}
@@ -222,44 +223,60 @@ def test_the_real_photos_open_and_decode(shared, monkeypatch):
     assert all(splits["val"].image(index).std() > 0 for index in range(0, len(splits["val"]), 100))
 
 
-def data_script():
-    spec = importlib.util.spec_from_file_location("tiny_script", ROOT / "data_scripts" / "tiny_imagenet.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def server(tmp_path):
-    """A zip of the miniature, served over HTTP; gives (address, md5)."""
+def script(tmp_path, monkeypatch):
+    """data_scripts/tiny_imagenet.py, with the miniature's zip, served over HTTP, as official archive."""
     folder = tmp_path / "site"
     write_archive(folder / "made" / "tiny-imagenet-200")
     archive = Path(shutil.make_archive(str(folder / "tiny-imagenet-200"), "zip", folder / "made"))
+    monkeypatch.syspath_prepend(ROOT / "data_scripts")
+    module = importlib.import_module("tiny_imagenet")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{httpd.server_address[1]}/{archive.name}"
-        yield address, hashlib.md5(archive.read_bytes()).hexdigest()
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        official = replace(
+            module.ARCHIVE,
+            urls=(f"http://127.0.0.1:{httpd.server_address[1]}/{archive.name}",),
+            checksum=f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}",
+        )
+        monkeypatch.setattr(module, "ARCHIVE", official)
+        monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "data"))
+        yield module
         httpd.shutdown()
 
 
-def test_fetch_brings_a_data_set_that_verifies(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "data"))
-    address, md5 = server
-    script = data_script()
-    script.fetch(url=address, md5=md5)
+def test_fetch_brings_a_data_set_that_verifies(script, capsys):
+    script.status()
+    assert "tiny-imagenet/train: MISSING. no Tiny-ImageNet at" in capsys.readouterr().out
+    script.fetch()
     script.verify()
-    assert "2 classes" in capsys.readouterr().out
+    assert "tiny-imagenet/test: 6 of 6 images of 2 classes can be read" in capsys.readouterr().out
     with pytest.raises(UserError, match="is there already"):
-        script.fetch(url=address, md5=md5)
+        script.fetch()
 
 
-def test_fetch_refuses_an_archive_with_another_checksum_and_leaves_nothing(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "data"))
+def test_fetch_refuses_an_archive_with_another_checksum_and_leaves_nothing(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "ARCHIVE", replace(script.ARCHIVE, checksum=f"sha256:{'0' * 64}"))
     with pytest.raises(UserError, match="checksum"):
-        data_script().fetch(url=server[0], md5="0" * 32)
+        script.fetch()
     assert not (tmp_path / "data" / "tiny-imagenet-200").exists()
+
+
+def test_a_folder_that_is_there_is_linked(script, tmp_path):
+    script.prepare(tmp_path / "site" / "made")
+    assert (tmp_path / "data" / "tiny-imagenet-200").is_symlink()
+    assert len(open_split("tiny-imagenet", "test")) == 6
+
+
+def test_training_images_on_the_list_of_unreadable_ones_are_skipped(archive):
+    images = open_split("tiny-imagenet", "train")
+    listed = unreadable_list("tiny-imagenet", "train")
+    listed.parent.mkdir()
+    listed.write_text(f"{images.ids[1]}\tcut off\n")
+    rest = open_split("tiny-imagenet", "train", unreadable="skip")
+    assert rest.ids == images.ids[:1] + images.ids[2:]
+    assert len(rest.boxes) == len(rest.labels) == len(images) - 1

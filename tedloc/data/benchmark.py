@@ -35,6 +35,11 @@ class BenchmarkSplit:
     boxes: list[np.ndarray]
     sizes: np.ndarray
 
+    def take(self, index: np.ndarray) -> "BenchmarkSplit":
+        """The images at these positions, in this order."""
+        ids, boxes = [self.ids[i] for i in index], [self.boxes[i] for i in index]
+        return BenchmarkSplit(ids, self.labels[index], boxes, self.sizes[index])
+
 
 def read_split(
     metadata_root: str | Path, dataset: str, split: str, with_boxes: bool = True
@@ -51,7 +56,8 @@ def read_split(
     folder = Path(metadata_root) / dataset / split
     if not folder.is_dir():
         raise UserError(
-            f"no split files for {dataset}/{split}: {folder} does not exist; put {SOURCE} at {metadata_root}"
+            f"no split files for {dataset}/{split}: {folder} does not exist; put {SOURCE} at {metadata_root} "
+            "(`python data_scripts/wsol_metadata.py fetch` does it for CUB and ILSVRC, 13 MB)"
         )
     ids = [key for _, key, _ in _records(folder / "image_ids.txt", columns=0)]
     place = {key: index for index, key in enumerate(ids)}

@@ -11,11 +11,12 @@ from tedloc import paths
 from tedloc.data.benchmark import read_split
 from tedloc.data.files import FileImages, benchmark_images, holder
 
-ARCHIVES = {
-    "train": "CUB_200_2011.tgz (https://data.caltech.edu/records/65de6-vp158)",
-    "test": "CUB_200_2011.tgz (https://data.caltech.edu/records/65de6-vp158)",
-    "val": "CUBV2.tar (linked from https://github.com/clovaai/wsolevaluation)",
-}
+CUB = (
+    "CUB_200_2011.tgz (1.15 GB: `python data_scripts/cub.py fetch`, or from "
+    "https://data.caltech.edu/records/65de6-vp158)"
+)
+CUBV2 = "CUBV2.tar (`python data_scripts/cubv2.py fetch`, or from https://github.com/clovaai/wsolevaluation)"
+ARCHIVES = {"train": CUB, "test": CUB, "val": CUBV2}
 FOLDERS = {
     "train": ("CUB_200_2011/images", "CUB"),
     "test": ("CUB_200_2011/images", "CUB"),
@@ -23,10 +24,14 @@ FOLDERS = {
 }
 
 
-def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImages:
+def open(
+    split: str, *, seed: int = 0, per_class: int | None = None, unreadable: str = "fatal"
+) -> FileImages:
     """Open one split: 5,994 / 1,000 / 5,794 images (train / val / test), one box each.
 
     per_class keeps at most this many images a class, drawn by ``seed``: for trials.
+    unreadable: ``skip`` leaves out training images that ``verify`` could not read
+    (``tedloc.data.files.readable``).
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
@@ -36,13 +41,40 @@ def open(split: str, *, seed: int = 0, per_class: int | None = None) -> FileImag
         int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)
     }
     names = [class_name(directories.get(label, f"class {label}")) for label in range(max(directories) + 1)]
-    return benchmark_images("cub", split, records, names, folder, per_class, seed)
+    return benchmark_images("cub", split, records, names, folder, per_class, seed, unreadable)
+
+
+# Folder names from which the rule of ``class_name`` does not get the bird's name: CUB drops the apostrophe of
+# birds that are named after people, two hyphens have no small letter after them, and one name is misspelt.
+NAMES = {
+    "Brewer_Blackbird": "brewer's blackbird",
+    "Chuck_will_Widow": "chuck-will's-widow",
+    "Brandt_Cormorant": "brandt's cormorant",
+    "Heermann_Gull": "heermann's gull",
+    "Anna_Hummingbird": "anna's hummingbird",
+    "Clark_Nutcracker": "clark's nutcracker",
+    "Scott_Oriole": "scott's oriole",
+    "Whip_poor_Will": "whip-poor-will",
+    "Baird_Sparrow": "baird's sparrow",
+    "Brewer_Sparrow": "brewer's sparrow",
+    "Harris_Sparrow": "harris's sparrow",
+    "Henslow_Sparrow": "henslow's sparrow",
+    "Le_Conte_Sparrow": "le conte's sparrow",
+    "Lincoln_Sparrow": "lincoln's sparrow",
+    "Nelson_Sharp_tailed_Sparrow": "nelson's sharp-tailed sparrow",
+    "Artic_Tern": "arctic tern",
+    "Forsters_Tern": "forster's tern",
+    "Swainson_Warbler": "swainson's warbler",
+    "Wilson_Warbler": "wilson's warbler",
+    "Bewick_Wren": "bewick's wren",
+}
 
 
 def class_name(directory: str) -> str:
     """``"001.Black_footed_Albatross"`` -> ``"black-footed albatross"``.
 
-    CUB writes every hyphen as an underscore, but keeps the small letter after it.
+    CUB writes every hyphen as an underscore, but keeps the small letter after it. The paper does not say how
+    it writes the names; this is how field guides do, in small letters.
     """
     name = directory.split(".", 1)[-1]
-    return re.sub(r"_(?=[a-z])", "-", name).replace("_", " ").lower()
+    return NAMES.get(name) or re.sub(r"_(?=[a-z])", "-", name).replace("_", " ").lower()

@@ -11,7 +11,9 @@ from PIL import Image
 from tedloc import paths
 from tedloc.data import ImageSet
 from tedloc.data.benchmark import BenchmarkSplit
-from tedloc.errors import UserError
+from tedloc.errors import UserError, choose
+
+UNREADABLE = ("fatal", "skip")  # what is done about training images that `verify` could not read
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -22,7 +24,7 @@ def read_image(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))  # a copy: Pillow's memory is read-only, torch warns of that
     except FileNotFoundError:
         raise UserError(f"image {path} is missing; extract the archive again ({where()})") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -88,6 +90,37 @@ def limited(ids: Sequence[str], labels: np.ndarray, per_class: int | None, seed:
     return np.array(sorted(kept), dtype=np.int64)
 
 
+def unreadable_list(name: str, split: str) -> Path:
+    """The images that ``verify`` could not read: a file of lines ``image id, tab, why``; empty when all are
+    well.
+    """
+    return paths.data() / "unreadable" / f"{name}-{split}.txt"
+
+
+def readable(name: str, split: str, ids: Sequence[str], unreadable: str) -> np.ndarray:
+    """Positions of the images that a split is opened with.
+
+    unreadable: ``fatal``: all; an image that cannot be read ends the run. ``skip``: training images on the
+    list that ``verify`` wrote are left out, so that every run leaves out the same ones. Validation and test
+    images are never left out: the score would be that of another split.
+
+    Raises ``UserError`` when there is no such list, or it is one of other images.
+    """
+    choose("value of data.unreadable", unreadable, UNREADABLE)
+    if unreadable == "fatal" or split != "train":
+        return np.arange(len(ids))
+    path = unreadable_list(name, split)
+    if not path.exists():
+        raise UserError(
+            f"data.unreadable is skip, but {path} is missing; make it first: "
+            f"python data_scripts/{name.replace('-', '_')}.py verify"
+        )
+    listed = {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+    if not listed <= set(ids):
+        raise UserError(f"{path} lists images that {name}/{split} does not have; run `verify` again")
+    return np.array([index for index, image_id in enumerate(ids) if image_id not in listed], dtype=np.int64)
+
+
 def benchmark_images(
     name: str,
     split: str,
@@ -96,8 +129,16 @@ def benchmark_images(
     folder: Path,
     per_class: int | None,
     seed: int,
+    unreadable: str = "fatal",
+    kind: type[FileImages] = FileImages,
+    **more,
 ) -> FileImages:
-    """The images of a benchmark split below ``folder``, at most ``per_class`` of each class."""
-    kept = limited(records.ids, records.labels, per_class, seed)
-    ids, boxes = [records.ids[index] for index in kept], [records.boxes[index] for index in kept]
-    return FileImages(name, split, ids, records.labels[kept], boxes, records.sizes[kept], class_names, folder)
+    """The images of a benchmark split below ``folder``, at most ``per_class`` of each class.
+
+    unreadable: see ``readable``; kind, more: a class with fields of its own
+    """
+    records = records.take(readable(name, split, records.ids, unreadable))
+    records = records.take(limited(records.ids, records.labels, per_class, seed))
+    return kind(
+        name, split, records.ids, records.labels, records.boxes, records.sizes, class_names, folder, **more
+    )

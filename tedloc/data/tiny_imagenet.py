@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
-from tedloc.data.files import FileImages, limited, rank, where
+from tedloc.data.files import FileImages, limited, rank, readable, where
 from tedloc.errors import UserError, choose
 
 FOLDER = "tiny-imagenet-200"
@@ -54,6 +54,7 @@ def open(
     val_fraction: float = 0.25,
     seed: int = 0,
     per_class: int | None = None,
+    unreadable: str = "fatal",
 ) -> TinyImages:
     """Open one split: ``train`` and ``val`` of the training images, ``test``: the official validation images.
 
@@ -62,6 +63,8 @@ def open(
                   images to tell variants apart)
     seed:         which ones; the choice depends on nothing but the seed and the file's name
     per_class:    keep at most this many images a class (for trials)
+    unreadable:   ``skip`` leaves out training images that ``verify`` could not read
+    (``tedloc.data.files.readable``)
 
     Raises ``UserError`` naming file, line and remedy for missing or half-extracted data and malformed lines.
     """
@@ -92,7 +95,8 @@ def open(
             ids.append(image_id)
             labels.append(label)
             boxes.append(np.array([box], dtype=np.int64))
-    kept = limited(ids, np.array(labels), per_class, seed)
+    well = readable("tiny-imagenet", split, ids, unreadable)
+    kept = well[limited([ids[index] for index in well], np.array(labels)[well], per_class, seed)]
     return TinyImages(
         name="tiny-imagenet",
         split=split,
