@@ -35,10 +35,12 @@ class Row:
 
 
 def rows(profile: Profile) -> list[Row]:
-    """Every method of the registry, in its order; methods that show two routes stand in two rows."""
+    """Every method that applies, in the registry's order; methods that show two routes stand in two rows."""
     found = []
     for name in METHODS:
         method = create(name, profile)
+        if not method.applies():
+            continue
         for label, route in method.rows().items():
             found.append(Row(label, name, route, method.backbone_name, method.paper_row, method.lacks(), method.seeded))
     return found

@@ -4,6 +4,7 @@ Each system is a list of parts in the order of inference. Build them below ``tor
 on a real device to time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import timm
@@ -11,7 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from tedloc import stable_diffusion
+from tedloc.attention import AttentionViT
 from tedloc.complexity import Part, count_parameters
+from tedloc.methods.catr import CATR, CATRNet
+from tedloc.methods.fine_tuned import DEIT_S
+from tedloc.methods.lctr import CueDigging, LCTRNet
+from tedloc.methods.ts_cam import TSCAMNet, semantic_head
 from tedloc.model import DecoderSettings, TeDLoc, pool
 
 EVA_01, EVA_02 = "eva_large_patch14_196", "eva02_large_patch14_224"  # timm; the paper says only "ViT-EVA-L"
@@ -86,42 +92,33 @@ def width_that_holds(parameters: float, upsampling: int, convs: int) -> int:
     return narrow
 
 
-class TSCAM(nn.Module):
-    """TS-CAM (Gao et al., ICCV 2021) on DeiT-S: class logits and the map of one class.
+def vit_method(net_of: Callable[[AttentionViT, int], nn.Module], classes: int, image_size: int) -> list[Part]:
+    """A method on DeiT-S in one pass: scores and the predicted class's map. net_of: (backbone, K) -> its network."""
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # the encoder's loader moves it there
+        net = net_of(AttentionViT(DEIT_S, image_size, "random"), classes).to(device)
 
-    A 3x3 convolution (384 -> K) on the patch tokens gives K class maps, their means are the logits. The map
-    is the class map times the attention from class token to patches, mean over heads, summed over the 12
-    layers.
-    """
+    def localise(images: Tensor) -> Tensor:
+        found = net(images)
+        return found.of(found.scores.argmax(dim=1))
 
-    def __init__(self, classes: int = 1000, image_size: int = 224):
-        super().__init__()
-        self.tower = timm.create_model("deit_small_patch16_224", img_size=image_size, num_classes=0)
-        self.head = nn.Conv2d(self.tower.num_features, classes, 3, padding=1)
-        self.attention: list[Tensor] = []
-        for block in self.tower.blocks:
-            block.attn.fused_attn = False  # the weights are needed, not only their product with the values
-            block.attn.attn_drop.register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple, weights: Tensor) -> None:
-        self.attention.append(weights[:, :, 0, 1:].mean(dim=1))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> logits (B, K), maps of the predicted class (B, h, w)."""
-        self.attention.clear()
-        tokens = self.tower.forward_features(images)[:, 1:]
-        grid = self.tower.patch_embed.grid_size
-        maps = self.head(tokens.transpose(1, 2).unflatten(2, grid))
-        logits = maps.mean(dim=(2, 3))
-        predicted = maps.take_along_dim(logits.argmax(dim=1)[:, None, None, None], dim=1).squeeze(1)
-        return logits, predicted * torch.stack(self.attention).sum(dim=0).unflatten(1, grid)
+    return [Part("DeiT-S with head", net, (torch.zeros(1, 3, image_size, image_size),), localise)]
 
 
 def ts_cam(classes: int = 1000, image_size: int = 224) -> list[Part]:
-    """TS-CAM in one pass. SCM (Bai et al., ECCV 2022) costs the same: its extra layers act in training."""
-    return [
-        Part("DeiT-S with head", TSCAM(classes, image_size), (torch.zeros(1, 3, image_size, image_size),))
-    ]
+    """TS-CAM. SCM costs the same: its extra layers act in training."""
+    return vit_method(lambda vit, k: TSCAMNet(vit, semantic_head(vit.dim, k)), classes, image_size)
+
+
+def lctr(classes: int = 1000, image_size: int = 224) -> list[Part]:
+    """LCTR: relational attention, a head of four experts."""
+    return vit_method(lambda vit, k: LCTRNet(vit, CueDigging(vit.dim, k)), classes, image_size)
+
+
+def catr(classes: int = 1000, image_size: int = 224) -> list[Part]:
+    """CATR: its stimulation runs at test time; its object constraint does not, and is held all the same."""
+    early = CATR.SETTINGS["ILSVRC"].early
+    return vit_method(lambda vit, k: CATRNet(vit, semantic_head(vit.dim, k), k, early), classes, image_size)
 
 
 def genpromp(classes: int = 1000, steps: int = 2, classifier_size: int = 600) -> list[Part]:

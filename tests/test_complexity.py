@@ -75,22 +75,6 @@ def test_ts_cam_has_the_papers_parameters():
     assert round(costs(parts)["parameters"].sum() / 1e6, 2) == paper.value(3, "TS-CAM", "Parameters")
 
 
-def test_ts_cam_gives_class_means_and_its_map_is_class_map_times_attention():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = full_size.TSCAM(classes=5, image_size=32).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        logits, maps = model(images)
-        tokens = model.tower.forward_features(images)[:, 1:]
-        class_maps = model.head(tokens.transpose(1, 2).reshape(2, 384, 2, 2))
-    attention = torch.stack(model.attention[:12]).sum(0).reshape(2, 2, 2)
-    assert torch.allclose(logits, class_maps.mean((2, 3)), atol=1e-6)
-    chosen = class_maps[torch.arange(2), logits.argmax(1)]
-    assert torch.allclose(maps, chosen * attention, atol=1e-6)
-    assert (attention > 0).all() and (attention.sum((1, 2)) < 12).all()
-
-
 def test_tedlocs_decoder_and_heads_do_at_most_a_tenth_of_the_encoders_work():
     parts = costs(on_meta(full_size.tedloc))
     assert parts["flops"].iloc[1:].sum() <= 0.1 * parts["flops"].iloc[0]

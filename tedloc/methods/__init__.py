@@ -86,6 +86,10 @@ class Method(ABC):
         return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
                 for name, part in parts.items()} | {"seed": self.seed, "variant": self.variant}
 
+    def applies(self) -> bool:
+        """Whether the method can say anything of the profile's data set at all, on any machine."""
+        return True
+
     def lacks(self) -> str | None:
         """What this machine lacks to run the method under this profile ("DeiT-S"), or None."""
         return None
