@@ -1,7 +1,8 @@
 """The experiments by name. Each opens with what it is, its command, its cost and what to expect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tedloc.clip_es import ClipESSettings
 from tedloc.errors import choose
@@ -14,6 +15,7 @@ from tedloc.settings import (
     OptimiserSettings,
     Profile,
     PseudoLabelSettings,
+    override,
 )
 
 
@@ -26,6 +28,7 @@ def aviary() -> Profile:
         name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2), decoder=DecoderSettings(width=32),
         pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(
             template="ted-loc", background="aviary", siblings=True, affinity_blocks=2)),
+        optimiser=OptimiserSettings(learning_rate=0.1),  # the best of tedloc/tuning/aviary.csv
     )
 
 
@@ -36,7 +39,7 @@ def smoke() -> Profile:
     """
     return replace(
         aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4),
-        max_epochs=1, optimiser=OptimiserSettings(epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
+        max_epochs=1, optimiser=replace(aviary().optimiser, epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
     )
 
 
@@ -50,7 +53,7 @@ def tiny_imagenet() -> Profile:
         data=DataSettings(name="tiny-imagenet"),
         encoder=EncoderSettings(name="efficientnet-lite0", image_size=320, mirror=False),
         anchors=AnchorSettings(text="minilm"),
-        pseudo_labels=PseudoLabelSettings(teacher="head-cam"),
+        pseudo_labels=PseudoLabelSettings(teacher="head-cam", clip="ViT-B-16/openai"),
         decoder=DecoderSettings(width=32),
         optimiser=OptimiserSettings(epochs=5),
     )
@@ -97,10 +100,13 @@ PROFILES: dict[str, Callable[[], Profile]] = {
 }
 
 
-def get(name: str) -> Profile:
-    """The profile called ``name``. Raises ``UserError`` when there is none."""
+def get(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
+    """The profile called ``name``, with settings changed by dotted name (:func:`tedloc.settings.override`).
+
+    Raises ``UserError`` when there is no such profile or setting.
+    """
     choose("profile", name, PROFILES)
-    return PROFILES[name]()
+    return override(PROFILES[name](), dict(changes or {}))
 
 
 def from_command_line(profile: Profile, arguments: Sequence[str]) -> Profile:

@@ -2,13 +2,18 @@
 
 The teacher may be any CAM: CLIP-ES (default), the encoder's own ImageNet classifier, or the control that knows
 nothing but the centre of the image.
+
+    python -m tedloc.pseudo_labels --profile cub --split train --workers 4
+
+computes them ahead of a training, in several processes; the same command on further machines that share
+``TEDLOC_CACHE`` joins in, and after a kill goes on (``tedloc.map_store``).
 """
 
-import hashlib
-import json
+import argparse
+import functools
+import sys
 from collections.abc import Iterator
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,8 +21,9 @@ from tqdm.auto import tqdm
 
 from tedloc import paths
 from tedloc.data import ImageSet
-from tedloc.errors import choose
+from tedloc.errors import choose, command
 from tedloc.features import BATCH, open_data
+from tedloc.map_store import Rows, side_by_side, stored_maps
 from tedloc.settings import Profile, override
 
 TEACHERS = ("clip-es", "head-cam", "centre-prior")
@@ -44,9 +50,9 @@ def unshuffled(profile: Profile) -> Profile:
 
 
 def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu") -> np.ndarray:
-    """CAMs of the true class, (N, h, w) uint8, in the split's order; cached.
+    """CAMs of the true class, (N, h, w) uint8, in the split's order; cached, checked against their checksums.
 
-    Raises ``UserError`` for an unknown teacher.
+    Raises ``UserError`` for an unknown teacher or a full disk.
     """
     settings = profile.pseudo_labels
     choose("teacher", settings.teacher, TEACHERS)
@@ -59,18 +65,41 @@ def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu
     method = create(settings.teacher, unshuffled(profile), seed=0, device=device)
     key = digest([images.fingerprint(), settings.teacher, method.settings(),
                   environment_fingerprint(type(method).__module__, data=profile.data.name)])
-    target = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}.npy"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(target.with_suffix(".lock")):
-            if not target.exists():
-                method.fit()
-                maps = [(p.routes["true"].maps.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-                        for p in method.predict(split)]
-                with paths.replacing(target) as scratch:
-                    np.save(scratch, np.concatenate(maps))
-    cams = np.load(target)
+    folder = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}"
+    cams = stored_maps(folder, images.ids, functools.partial(_open_teacher, method, split), verify=True,
+                       what=f"CAMs of {images.name}/{split}",
+                       settings={"teacher": settings.teacher} | method.settings())
     if settings.shuffled:
         order = np.random.default_rng(profile.data.seed).permutation(len(cams))
         cams = cams[order]
     return cams
+
+
+def _open_teacher(method, split: str) -> Rows:
+    """The teacher's maps of the true class, as bytes, by position in the split."""
+    method.fit()
+    true_maps = method.true_maps(split)
+    return lambda index: (true_maps(index).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    from tedloc import profiles
+    from tedloc.runs import default_device
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.pseudo_labels", description=__doc__.split("\n")[0],
+        epilog="Further options are settings, e.g. --pseudo-labels.teacher head-cam")
+    parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--device", default=default_device(), help="cpu, cuda (all GPUs), cuda:1 ...")
+    known, rest = parser.parse_known_args(arguments)
+    profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    cams = side_by_side(known.workers, known.device, pseudo_label_cams, profile, known.split)
+    print(f"{len(cams):,} maps of {cams.shape[1]}x{cams.shape[2]}, finished and checked, "
+          f"in {paths.cache() / 'cams'}",
+          file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

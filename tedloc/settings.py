@@ -22,6 +22,7 @@ class DataSettings:
     name: str = "aviary"
     seed: int = 0  # of rendering, or of the split into training and validation images
     per_class: int | None = None  # at most so many images a class in every split; None: all
+    unreadable: str = "fatal"  # photos on disk: "skip" leaves out training images that `verify` could not read
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class EncoderSettings:
     image_size: int | None = None  # pixels; None: the model's own
     weights: str | None = None  # a local file instead of the hub
     mirror: bool = True  # train on mirrored images too; family
+    cache: bool = True  # keep patch embeddings on disk (tedloc.features); False: embed every batch anew
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from conftest import ROOT
 from tedloc import profiles, runs
 from tedloc.data import fetching, files, ilsvrc, open_split
 from tedloc.errors import UserError
+from tedloc.features import open_data
+from tedloc.settings import DataSettings
 from tedloc.settings import override
 
 
@@ -359,6 +361,7 @@ def test_skip_leaves_out_the_listed_training_images_and_no_others(spoilt_cub, da
     assert all(rest.image(index).ndim == 3 for index in range(10))
     assert rest.fingerprint() == open_split("cub", "train", unreadable="skip").fingerprint()
     assert len(open_split("cub", "train", unreadable="skip", per_class=3)) == 9
+    assert open_data(DataSettings("cub", unreadable="skip"), "train").ids == rest.ids  # as a run opens it
 
 
 def test_test_images_are_never_left_out(spoilt_cub, data):

@@ -109,6 +109,22 @@ def test_eva_shapes_and_normalisation(name, size, dim, grid):
 
 
 @pytest.mark.parametrize(
+    "name, size, mean",
+    [("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, (0.5, 0.5, 0.5)),
+     ("timm/deit_small_patch16_224.fb_in1k", 224, (0.485, 0.456, 0.406)),
+     ("timm/vit_base_patch16_clip_224.openai", 224, (0.48145466, 0.4578275, 0.40821073)),
+     ("timm/vit_base_patch16_384.augreg_in21k_ft_in1k", 384, (0.5, 0.5, 0.5))],
+)  # fmt: skip
+def test_size_and_normalisation_are_those_of_the_weights(name, size, mean):
+    with torch.device("meta"):
+        encoder = load_encoder(name, weights="random", device="meta")
+    assert encoder.image_size == size and encoder.mean == pytest.approx(mean)
+    grey = np.full((40, 50, 3), 51, dtype=np.uint8)
+    expected = [(51 / 255 - m) / s for m, s in zip(encoder.mean, encoder.std, strict=True)]
+    assert torch.allclose(encoder.preprocess([grey])[0, :, 7, 7], torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize(
     "name, dim, grid", [("timm/resnet18", 512, 2), ("timm/swin_tiny_patch4_window7_224", 768, 2)]
 )
 def test_other_timm_models_give_their_last_features(name, dim, grid):
@@ -126,6 +142,16 @@ def test_weights_come_from_a_local_file_and_positions_are_resampled(tmp_path):
     smaller = load_encoder(VIT, image_size=64, weights=str(tmp_path / "vit.safetensors"))
     assert torch.equal(smaller.body.patch_embed.proj.bias, source.patch_embed.proj.bias)
     assert smaller(smaller.preprocess(noise(1))).shape == (1, 192, 4, 4)
+
+
+def test_positions_for_another_size_are_those_that_timm_resamples(tmp_path):
+    source = timm_model(VIT, weights="random")
+    nn.init.normal_(source.pos_embed)
+    save_file(source.state_dict(), tmp_path / "vit.safetensors")
+    encoder = load_encoder(VIT, image_size=96, weights=str(tmp_path / "vit.safetensors"))
+    expected = timm.layers.resample_abs_pos_embed(source.pos_embed, [6, 6], [14, 14], num_prefix_tokens=1)
+    assert torch.allclose(encoder.body.pos_embed, expected, atol=1e-5)
+    assert not torch.allclose(encoder.body.pos_embed[:, 1:], source.pos_embed[:, 1:37], atol=1e-2)
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):

@@ -34,11 +34,11 @@ class TeDLocMethod(Trained):
         return TeDLoc(self.stored("train").dim, anchors, p.decoder)
 
     def prepare(self) -> None:
-        self.cams = torch.from_numpy(np.ascontiguousarray(pseudo_label_cams(self.profile, "train", self.device)))
+        self.cams = pseudo_label_cams(self.profile, "train", self.device)
 
     def loss(self, net: TeDLoc, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         p = self.profile
-        cam = self.cams[batch.index].to(self.device).float() / 255
+        cam = torch.from_numpy(np.array(self.cams[batch.index])).to(self.device).float() / 255
         cam = torch.where(batch.mirrored[:, None, None], cam.flip(-1), cam)
         output = net(batch.x)
         foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler)
