@@ -26,6 +26,7 @@
 # %% tags=["parameters"]
 profile = "smoke"
 seeds_of_others = 1  # of compared methods; TeD-Loc and CAM always take all of the profile's
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import textwrap
@@ -40,7 +41,7 @@ from tedloc import boxes, compared, evidence, paper, plots, profiles, report, ru
 from tedloc.features import open_data
 
 plots.use_style()
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 meaningful = P.name != "smoke"
 first = P.seeds[:1]
 rows = compared.rows(P)

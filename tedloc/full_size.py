@@ -6,14 +6,16 @@ on a real device to time.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from tedloc import stable_diffusion
+from tedloc import profiles, stable_diffusion
 from tedloc.attention import AttentionViT
 from tedloc.complexity import Part, count_parameters
+from tedloc.methods import create
 from tedloc.methods.catr import CATR, CATRNet
 from tedloc.methods.fine_tuned import DEIT_S
 from tedloc.methods.lctr import CueDigging, LCTRNet
@@ -119,6 +121,30 @@ def catr(classes: int = 1000, image_size: int = 224) -> list[Part]:
     """CATR: its stimulation runs at test time; its object constraint does not, and is held all the same."""
     early = CATR.SETTINGS["ILSVRC"].early
     return vit_method(lambda vit, k: CATRNet(vit, semantic_head(vit.dim, k), k, early), classes, image_size)
+
+
+ON_ENCODER = ("cam", "da-wsol", "bas", "dips", "psol")
+
+
+def on_encoder(name: str, classes: int = 1000, image_size: int = 224) -> list[Part]:
+    """A compared method on the frozen EVA-01-L: the encoder, and what the method runs on its patch embeddings.
+
+    name: one of ``ON_ENCODER``; its network is the method's own, with the settings for ILSVRC
+    """
+    encoder, side = PatchGrid(EVA_01, image_size), image_size // 14
+    made = create(name, profiles.get("ilsvrc"))
+    method = type(type(made).__name__, (type(made),), {"classes": classes})(made.profile)  # knows K without the data
+    method.own = made.own
+    method._stored["train"] = SimpleNamespace(dim=ENCODER_CHANNELS, grid=(side, side))
+    net, linear = method.network().eval(), nn.Linear(ENCODER_CHANNELS, classes)
+    method.classifier = SimpleNamespace(net=[None, linear])  # of a method that has one apart
+    parts = nn.ModuleList([net, linear] if hasattr(method, "scores") else [net])
+    labels = torch.zeros(1, dtype=torch.long)
+    return [
+        Part("encoder E", encoder, (torch.zeros(1, 3, image_size, image_size),)),
+        Part("what the method adds", parts, (torch.zeros(1, ENCODER_CHANNELS, side, side),),
+             lambda x: method.routes(net, x, labels)),
+    ]  # fmt: skip
 
 
 def genpromp(classes: int = 1000, steps: int = 2, classifier_size: int = 600) -> list[Part]:

@@ -1,6 +1,6 @@
 """Choose a method's settings on the validation split, by a search of a stated size. No test image is looked at.
 
-    python -m tedloc.tune --profile aviary --method ts-cam                  # the small profiles' budget: 4 trials
+    python -m tedloc.tune --profile aviary --method ts-cam                  # the small profiles' budget: 3 trials
     python -m tedloc.tune --profile cub --method tedloc --trials 40         # the paper's search
 
 Small profiles: every method tries the same number of points of its own grid (``SEARCH`` of its class), drawn by
@@ -30,7 +30,7 @@ from tedloc.methods import create
 from tedloc.settings import Profile, override
 from tedloc.train import evaluate, prepare
 
-TRIALS = 4  # of every method in the small profiles
+TRIALS = 3  # of every method in the small profiles
 EPOCHS = 0.5  # share of a method's epochs that a trial trains
 CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the threshold found there, decides
 
@@ -106,12 +106,12 @@ def search(profile: Profile, method: str, trials: int = TRIALS, seed: int = 0, d
 def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
     """Keep the trials of a method in the package's record of the profile."""
     file = paths.TUNING / f"{profile.name}.csv"
-    known = pd.read_csv(file) if file.exists() else pd.DataFrame()
-    if len(known):
-        known = known[known["method"] != method]
-    every = pd.concat([known, found]).sort_values("method", kind="stable")
-    with paths.replacing(file) as scratch:
-        every.round(3).to_csv(scratch, index=False)
+    file.parent.mkdir(exist_ok=True)
+    with filelock.FileLock(paths.cache() / "tuning.lock"):
+        known = pd.read_csv(file) if file.exists() else pd.DataFrame({"method": []})
+        every = pd.concat([known[known["method"] != method], found]).sort_values("method", kind="stable")
+        with paths.replacing(file) as scratch:
+            every.round(3).to_csv(scratch, index=False)
 
 
 @command

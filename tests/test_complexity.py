@@ -146,3 +146,16 @@ def test_stable_diffusion_has_the_parameters_the_paper_lists():
 def test_a_missing_library_is_named_with_its_remedy():
     with pytest.raises(UserError, match=r"tedloc\[diffusion\]"):
         stable_diffusion._library("no_such_library")
+
+
+@pytest.mark.parametrize("name", full_size.ON_ENCODER)
+def test_a_method_on_the_frozen_encoder_adds_little_to_it(name):
+    parts = costs(on_meta(lambda: full_size.on_encoder(name)))
+    assert parts.loc["encoder E", "parameters"] == pytest.approx(303.1e6, rel=1e-3)
+    added = parts.loc["what the method adds"]
+    assert added["flops"] > 0 and added["parameters"] >= 1024 * 1000 * (name != "psol")
+
+
+def test_every_method_on_deit_is_counted_from_its_own_network():
+    found = {make.__name__: costs(on_meta(make)).iloc[0] for make in (full_size.ts_cam, full_size.lctr, full_size.catr)}
+    assert found["lctr"]["parameters"] > found["ts_cam"]["parameters"] and found["catr"]["flops"] > found["ts_cam"]["flops"]

@@ -125,6 +125,7 @@ class CATR(TSCAM):
     """Routes: ``true`` and ``pred``. The published system localises the predicted class."""
 
     title = "CATR"
+    paper_row = "CATR"
     SETTINGS = {
         "small": CATRSettings(),
         # Not in our sources: epochs, batch, rate, weight decay. LCTR's, by the same authors, are taken.

@@ -31,7 +31,8 @@ from tedloc import engine, paths
 from tedloc.errors import UserError
 from tedloc.features import open_data
 from tedloc.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
-from tedloc.methods import Method, Prediction, Route, create
+from tedloc.methods import Method, Prediction, Route
+from tedloc.methods.cam import LinearCAM
 from tedloc.runs import digest
 from tedloc.settings import OptimiserSettings
 
@@ -203,7 +204,7 @@ class GenPromp(Method):
         self.tokens = ClassTokens(torch.stack([table[ids].mean(0) for ids in self.prompts.class_words]))
 
     def fit(self, folder: Path | None = None) -> None:
-        self.classifier = create("cam", self.profile, self.seed, self.device)
+        self.classifier = LinearCAM(self.profile, self.seed, self.device)
         self.classifier.fit(_subfolder(folder, "classifier"))
         self.build()
         self.fit_prompts(folder)

@@ -71,6 +71,7 @@ class LCTR(TSCAM):
     reports GT-known localization; its numbers there are to be set beside ``pred``."""
 
     title = "LCTR"
+    paper_row = "LCTR"
     SETTINGS = {
         "small": TSCAMSettings(),
         # Epochs and rates: published. Batch and weight decay: not in our sources, TS-CAM's.

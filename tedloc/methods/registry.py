@@ -1,8 +1,8 @@
 """Which methods there are: name -> "module:class". What follows a colon in a name is the method's variant."""
 
 METHODS = {
-    "tedloc": "tedloc.methods.tedloc:TeDLocMethod",
     "cam": "tedloc.methods.cam:LinearCAM",
+    "grad-cam": "tedloc.methods.grad_cam:GradCAM",
     "head-cam": "tedloc.methods.head_cam:HeadCAM",
     "clip-es": "tedloc.methods.clip_es:CLIPES",
     "patch-anchor:vanilla": "tedloc.methods.patch_anchor:PatchAnchor",
@@ -12,13 +12,13 @@ METHODS = {
     "scm": "tedloc.methods.scm:SCM",
     "lctr": "tedloc.methods.lctr:LCTR",
     "catr": "tedloc.methods.catr:CATR",
-    "grad-cam": "tedloc.methods.grad_cam:GradCAM",
+    "ddt": "tedloc.methods.ddt:DDT",
+    "psol": "tedloc.methods.psol:PSOL",
+    "c2am": "tedloc.methods.c2am:C2AM",
+    "c2am:test-threshold": "tedloc.methods.c2am:C2AM",
+    "genpromp": "tedloc.methods.genpromp:GenPromp",
     "da-wsol": "tedloc.methods.da_wsol:DAWSOL",
     "bas": "tedloc.methods.bas:BAS",
     "dips": "tedloc.methods.dips:DiPS",
-    "ddt": "tedloc.methods.ddt:DDT",
-    "psol": "tedloc.methods.psol:PSOL",
-    "genpromp": "tedloc.methods.genpromp:GenPromp",
-    "c2am": "tedloc.methods.c2am:C2AM",
-    "c2am:test-threshold": "tedloc.methods.c2am:C2AM",
+    "tedloc": "tedloc.methods.tedloc:TeDLocMethod",
 }

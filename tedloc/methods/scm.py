@@ -112,6 +112,7 @@ class SCM(TSCAM):
     """Routes: ``true`` and ``pred``; loss, maps and scores as in TS-CAM."""
 
     title = "SCM"
+    paper_row = "SCM"
     SETTINGS = {
         "small": TSCAMSettings(),
         # 30 epochs, rate 5e-5: published. Batch and weight decay: not in our sources, TS-CAM's.

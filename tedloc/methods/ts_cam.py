@@ -78,6 +78,7 @@ class TSCAM(FineTunedViT):
     """Routes: ``true`` and ``pred``. Scores: the mean class maps."""
 
     title = "TS-CAM"
+    paper_row = "TS-CAM"
     SETTINGS = {
         "small": TSCAMSettings(),
         # 60 epochs, batch 128, rate 5e-5: published. Weight decay: not in our sources, ours.

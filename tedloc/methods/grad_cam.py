@@ -1,0 +1,90 @@
+"""Grad-CAM (Selvaraju et al., ICCV 2017) on the same frozen encoder and linear classifier as CAM.
+
+The score s_c of class c is explained at a layer F (C channels) in front of it:
+
+    a_c = mean_p d s_c / d F(p)         one weight a channel
+    map_c(p) = ReLU(<a_c, F(p)>)
+
+In a ViT, F is what the last block reads: the output of its first layer norm (ln_1), patches only. Behind it
+lie the block's attention and MLP, so the map is not CAM's, and only that block is differentiated: nothing
+before F needs a gradient, since the encoder is frozen. A convolutional encoder is explained at its last
+feature map, which the classifier pools; s_c is linear there, and Grad-CAM is ReLU(CAM) up to a positive
+factor.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tedloc.encoders import Encoder, load_encoder
+from tedloc.features import open_data
+from tedloc.methods import Prediction, Route
+from tedloc.methods.cam import LinearCAM
+
+
+def input_norm(encoder: Encoder) -> nn.Module | None:
+    """The first layer norm of a ViT's last block; None for an encoder without such blocks."""
+    blocks = getattr(encoder.body, "blocks", None)
+    return getattr(blocks[-1], "norm1", None) if blocks else None
+
+
+def explained(encoder: Encoder, norm: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Patch embeddings (B, dim, h, w) of the encoder, and the layer (B, prefix + h*w, C) that they depend on:
+    the output of ``norm``, where the graph begins. images: (B, 3, S, S)"""
+    kept: list[Tensor] = []
+
+    def begin(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[0]
+
+    hook = norm.register_forward_hook(begin)
+    try:
+        with torch.enable_grad():
+            return encoder(images), kept[0]
+    finally:
+        hook.remove()
+
+
+def grad_cam(scores: Tensor, layer: Tensor, classes: Tensor, prefix: int = 0) -> Tensor:
+    """(B, P) maps of one class an image.
+
+    scores: (B, K), computed from ``layer`` with its graph, which is kept; layer: (B, prefix + P, C), of which
+    the first ``prefix`` tokens (class token, registers) have no place in the map; classes: (B,)
+    """
+    (gradient,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), layer, retain_graph=True)
+    weights = gradient[:, prefix:].mean(1)
+    return torch.einsum("bpc,bc->bp", layer.detach()[:, prefix:], weights).relu()
+
+
+class GradCAM(LinearCAM):
+    """Routes: ``true`` and ``pred``. The classifier, its settings and its seed are CAM's."""
+
+    title = "Grad-CAM"
+    SEARCH = {}
+
+    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
+        """As for every trained method, but with a gradient, and a ViT's from images."""
+        p, standardise, classifier = self.profile, *self.net
+        encoder = load_encoder(p.encoder.name, image_size=p.encoder.image_size, weights=p.encoder.weights,
+                               device=self.device)
+        images, norm = open_data(p.data, split), input_norm(encoder)
+        labels, size = torch.from_numpy(images.labels), p.evaluation.batch_size
+        for start in range(part[0] * size, len(images), part[1] * size):
+            index = np.arange(start, min(start + size, len(images)))
+            if norm is None:  # the last feature map itself, which is cached
+                x = standardise(self.input(split, index))
+                grid, prefix = x.shape[2:], 0
+                layer = x.flatten(2).transpose(1, 2).requires_grad_()
+                pooled = layer.mean(1)
+            else:
+                batch = encoder.preprocess([images.image(i) for i in index]).to(self.device)
+                tokens, layer = explained(encoder, norm, batch)
+                grid, prefix = tokens.shape[2:], encoder.body.num_prefix_tokens
+                pooled = standardise(tokens).mean((2, 3))
+            scores = classifier(pooled)
+            maps = {"true": grad_cam(scores, layer, labels[index].to(self.device), prefix),
+                    "pred": grad_cam(scores, layer, scores.argmax(1), prefix)}
+            yield Prediction(index, {name: Route(each.unflatten(1, grid), scores.detach())
+                                     for name, each in maps.items()})
