@@ -59,4 +59,4 @@ def test_the_small_settings_are_the_best_of_the_recorded_trials(method):
             thing = made.profile if made.own is None else made.own
             for part in name.removeprefix(f"methods.{method}.").split("."):
                 thing = getattr(thing, part)
-            assert thing == value, name
+            assert thing == (tuple(value) if isinstance(value, list) else value), name

@@ -111,7 +111,7 @@ class DDT(WithClassifier):
 
     title = "DDT"
     SETTINGS = {
-        "small": DDTSettings(),
+        "small": DDTSettings(whiten=0.1),
         "CUB": DDTSettings(),
         "ILSVRC": DDTSettings(),
     }

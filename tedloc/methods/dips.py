@@ -138,7 +138,7 @@ class DiPS(Trained):
     title = "DiPS"
     uses = ("data", "encoder", "decoder")
     SETTINGS = {
-        "small": DiPSSettings(),
+        "small": DiPSSettings(kept=3),
         # Epochs, batch and rate are not in our sources: TeD-Loc's, from the same group.
         "CUB": DiPSSettings(optimiser=OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01)),
         "ILSVRC": DiPSSettings(optimiser=OptimiserSettings(epochs=10, learning_rate=0.01)),

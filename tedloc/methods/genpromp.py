@@ -135,7 +135,7 @@ class GenPromp(Method):
     SETTINGS = {
         # Ours: as many steps as the small profiles' time allows, at rates for a small model.
         "small": GenPrompSettings(
-            keep_latents=True, tokens=OptimiserSettings("adamw", 1, 32, 3e-3, weight_decay=0.0),
+            levels=(1,), keep_latents=True, tokens=OptimiserSettings("adamw", 1, 32, 3e-3, weight_decay=0.0),
             optimiser=OptimiserSettings("adamw", 2, 32, 3e-4, weight_decay=0.01)),
         # Rates, two epochs of stage 1, and the steps of stage 2 (250 and 600): published. Batches and weight
         # decay: not in our sources; with batches of 24, 250 steps are one epoch of CUB.

@@ -80,7 +80,7 @@ class PSOL(WithClassifier):
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate and, as its
     # epochs are 200 times shorter, more of them.
     SETTINGS = {
-        "small": PSOLSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
+        "small": PSOLSettings(ddt=DDTSettings(whiten=0.1), optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
         "CUB": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
         "ILSVRC": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
     }
