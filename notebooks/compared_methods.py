@@ -272,37 +272,39 @@ published("CATR")
 # %% [markdown]
 # ## DDT
 #
-# What all images of one class show is the class's object {cite}`wei2019ddt`. No network is trained for it. The patch
-# embeddings $\bm{x}_p$ of a class's training images are pooled; with their mean $\bm{m}$ and covariance $S$, the map is
-# the projection on the first principal component,
+# What all images of one class show is the class's object {cite}`wei2019ddt`. No network is trained for it. The
+# patch embeddings $\bm{x}_p$ of a class's training images are pooled; with their mean $\bm{m}$ and covariance
+# $S$, the map is the projection on the first principal component,
 #
 # $$
 # a_p = \langle \bm{d}, \bm{x}_p - \bm{m} \rangle , \qquad S \bm{d} = \lambda_{\max} \bm{d} .
 # $$
 #
-# Where $a_p > 0$ a patch varies with what the images have in common; the largest connected component there gives the
-# box. An eigenvector has no sign of its own. Ours is the one that makes the patches at the image borders negative on
-# average, which needs no box.
+# Where $a_p > 0$ a patch varies with what the images have in common; the largest connected component there
+# gives the box. An eigenvector has no sign of its own. Ours is the one that makes the patches at the image
+# borders negative on average, which needs no box.
 #
 # *In code:* {mod}`tedloc.methods.ddt`. It is the first half of PSOL and a method of its own.
 #
-# *At test time* the class's mean and direction are needed, so there are two routes: `true` takes the ground-truth
-# class, `pred` the one that a separate linear classifier on the same encoder predicts. The score map is the positive
-# part of $a_p$ and is thresholded by the protocol.
+# *At test time* the class's mean and direction are needed, so there are two routes: `true` takes the
+# ground-truth class, `pred` the one that a separate linear classifier on the same encoder predicts. The score
+# map is the positive part of $a_p$ and is thresholded by the protocol.
 #
-# *Differences from the published system.* Published on the last convolution of VGG16 at 448 pixels, where descriptors are not negative;
-# ours are the frozen encoder's embeddings, standardised per channel. The published system localises the images that it
-# takes the direction from; we take it from the training images and apply it to others. A component is a component of
-# patches, without interpolation. A setting that is ours, off by default, whitens the embeddings by the covariance of
-# all training patches: the first component is otherwise the background's where backgrounds vary more than objects.
+# *Differences from the published system.* Published on the last convolution of VGG16 at 448 pixels, where
+# descriptors are not negative; ours are the frozen encoder's embeddings, standardised per channel. The
+# published system localises the images that it takes the direction from; we take it from the training images
+# and apply it to others. A component is a component of patches, without interpolation. A setting that is ours,
+# off at the paper's scale, whitens the embeddings by the covariance of all training patches first: where
+# backgrounds vary more than objects, the first component is otherwise a background's. The small profiles have
+# it on, by the search on the aviary's validation split, where backgrounds are of that kind.
 
 # %% [markdown]
 # ## PSOL
 #
-# Localisation needs no class, says PSOL {cite}`zhang2020psol`: find a rough box for every training image, learn to
-# predict boxes, and leave the name to a classifier of its own. The pseudo boxes come from DDT under the image's class.
-# A regressor with a sigmoid gives $\bm{b} = (x, y, w, h)$, the upper left corner and the size as shares of the image, and
-# is trained with
+# Localisation needs no class, says PSOL {cite}`zhang2020psol`: find a rough box for every training image, learn
+# to predict boxes, and leave the name to a classifier of its own. The pseudo boxes come from DDT under the
+# image's class. A regressor with a sigmoid gives $\bm{b} = (x, y, w, h)$, the upper left corner and the size as
+# shares of the image, and is trained with
 #
 # $$
 # L = 50 \cdot \tfrac{1}{4} \lVert \bm{b} - \bm{b}_{\text{DDT}} \rVert^2 .
@@ -312,14 +314,15 @@ published("CATR")
 #
 # *In code:* {mod}`tedloc.methods.psol`; the boxes are those of {mod}`tedloc.methods.ddt`.
 #
-# *At test time* it needs neither the ground-truth class nor DDT: the regressor gives one box, the external classifier
-# the class. There is no score map and no threshold. Figures show the box on the patch grid.
+# *At test time* it needs neither the ground-truth class nor DDT: the regressor gives one box, the external
+# classifier the class. There is no score map and no threshold. Figures show the box on the patch grid.
 #
-# *Differences from the published system.* Published with a DenseNet161 that is fine-tuned as a whole, whose pooled features pass one layer
-# of 512 units, and with EfficientNet-B7 {cite}`tan2019efficientnet` as classifier. Here the encoder is frozen, and what
-# is pooled from it does not say where things are; so the regressor is a convolution whose grid is flattened, then the
-# layers as published. The classifier is linear on the same encoder. At the paper's scale the rate and, for ILSVRC, the
-# number of epochs are the published ones; there is no published code for CUB. Batch sizes are ours.
+# *Differences from the published system.* Published with a DenseNet161 that is fine-tuned as a whole, whose
+# pooled features pass one layer of 512 units, and with EfficientNet-B7 {cite}`tan2019efficientnet` as
+# classifier. Here the encoder is frozen, and what is pooled from it does not say where things are; so the
+# regressor is a convolution whose grid is flattened, then the layers as published. The classifier is linear on
+# the same encoder. At the paper's scale the rate and, for ILSVRC, the number of epochs are the published ones;
+# there is no published code for CUB. Batch sizes are ours. In the small profiles DDT whitens, as on its own.
 
 # %% tags=["remove-input"]
 published("PSOL")
@@ -327,9 +330,9 @@ published("PSOL")
 # %% [markdown]
 # ## C2AM
 #
-# Foregrounds of different images resemble each other more than they resemble backgrounds. C2AM {cite}`xie2022c2am`
-# learns a map from that alone, without any class. A 3×3 convolution, batch norm and a sigmoid turn the features
-# $\bm{z}_p$ of image $i$ into $P_p \in (0, 1)$, and
+# Foregrounds of different images resemble each other more than they resemble backgrounds. C2AM
+# {cite}`xie2022c2am` learns a map from that alone, without any class. A 3×3 convolution, batch norm and a
+# sigmoid turn the features $\bm{z}_p$ of image $i$ into $P_p \in (0, 1)$, and
 #
 # $$
 # \bm{f}_i = \operatorname{mean}_p P_p \bm{z}_p , \qquad \bm{b}_i = \operatorname{mean}_p (1 - P_p) \bm{z}_p .
@@ -343,26 +346,27 @@ published("PSOL")
 #   + \operatorname*{mean}_{i \ne j} -w^b_{ij} \log \cos(\bm{b}_i, \bm{b}_j) ,
 # $$
 #
-# with $w_{ij} = e^{-\alpha \, \text{rank}_{ij}}$, where $j$ has rank 0 if it is the most similar to $i$: foregrounds of
-# unlike objects need not agree. $L$ is the same for $P$ and $1 - P$. Which of them is the object, the border decides: if
-# most patches there have $P > 0.5$, the map is inverted. A threshold then cuts a box out of each training image's map,
-# and PSOL's regressor learns the boxes.
+# with $w_{ij} = e^{-\alpha \, \text{rank}_{ij}}$, where $j$ has rank 0 if it is the most similar to $i$:
+# foregrounds of unlike objects need not agree. $L$ is the same for $P$ and $1 - P$. Which of them is the
+# object, the border decides: if most patches there have $P > 0.5$, the map is inverted. A threshold then cuts a
+# box out of each training image's map, and PSOL's regressor learns the boxes.
 #
 # *In code:* {mod}`tedloc.methods.c2am`; the regressor is that of {mod}`tedloc.methods.psol`.
 #
-# *At test time* it needs no ground-truth class. Route `box` is the regressor's box, with the class from an external
-# classifier (linear, on the same encoder); route `map` is the foreground map itself, thresholded by the protocol.
+# *At test time* it needs no ground-truth class. Route `box` is the regressor's box, with the class from an
+# external classifier (linear, on the same encoder); route `map` is the foreground map itself, thresholded by
+# the protocol.
 #
-# *The threshold* that cuts the training boxes decides what the regressor learns. Ours is the one that is best on the
-# validation split. The published system picked it, and the epoch, on the test split, so that test boxes reach the
-# training; the variant `c2am:test-threshold` picks the threshold so too, and shows what that is worth. Both use the
-# last epoch.
+# *The threshold* that cuts the training boxes decides what the regressor learns. Ours is the one that is best
+# on the validation split. The published system picked it, and the epoch, on the test split, so that test boxes
+# reach the training; the variant `c2am:test-threshold` picks the threshold so too, and shows what that is
+# worth. Both use the last epoch.
 #
-# *Differences from the published system.* Published on ResNet50, trained along, with the features of its last two stages side by side and
-# EfficientNet-B7 as classifier. Here the encoder is frozen and only the convolution learns. The published features are
-# not negative, which keeps cosines between 0 and 1; ours have signs, so their positive and negative parts become
-# channels of their own. The border's share is a running mean over training batches. Thresholds are shares of the
-# min-max normalised map, as the protocol has them.
+# *Differences from the published system.* Published on ResNet50, trained along, with the features of its last
+# two stages side by side and EfficientNet-B7 as classifier. Here the encoder is frozen and only the convolution
+# learns. The published features are not negative, which keeps cosines between 0 and 1; ours have signs, so
+# their positive and negative parts become channels of their own. The border's share is a running mean over
+# training batches. Thresholds are shares of the min-max normalised map, as the protocol has them.
 
 # %% tags=["remove-input"]
 published("C2AM")
@@ -527,7 +531,7 @@ published("BAS")
 # %% tags=["remove-input"]
 trials = pd.read_csv(paths.TUNING / "aviary.csv")
 shown = trials.assign(
-    settings=[", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in json.loads(text).items())
+    settings=[", ".join(f"{name.rpartition('.')[2]} {'none' if value is None else value}" for name, value in json.loads(text).items())
               for text in trials["settings"]],
     chosen=trials["criterion"] == trials.groupby("method")["criterion"].transform("max"),
 )[["method", "settings", "MaxBoxAcc@0.5", "Top-1 Loc", "Top-1 CL", "criterion", "seconds", "chosen"]]

@@ -1,4 +1,4 @@
-"""C2AM tells foreground from background by contrast, and which is which by the border; test boxes stay out of it."""
+"""C2AM tells foreground from background by contrast, and which is which by the border; without test boxes."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
 
 
 def two_clusters(count: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (count, DIM, GRID, GRID) of two kinds of patches, and the mask (count, GRID, GRID) of the one that
-    stands in the middle."""
+    """Features (count, DIM, GRID, GRID) of two kinds of patches, and the mask (count, GRID, GRID) of the one
+    that stands in the middle."""
     g = torch.Generator().manual_seed(0)
     mask = torch.zeros(count, GRID, GRID, dtype=torch.bool)
     for each in mask:

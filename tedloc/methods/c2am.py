@@ -4,22 +4,24 @@ A 3x3 convolution, batch norm and a sigmoid turn the features z_p of an image in
 
     f = mean_p P_p z_p        b = mean_p (1 - P_p) z_p
 
-Over a batch, foregrounds are pushed away from backgrounds, and both drawn together among themselves; pairs that
-already agree count more, by their rank among the image's partners (0 for the most similar):
+Over a batch, foregrounds are pushed away from backgrounds, and both drawn together among themselves; pairs
+that already agree count more, by their rank among the image's partners (0 for the most similar):
 
-    L = mean_ij -log(1 - cos(b_i, f_j))  +  mean_ij -w_ij log cos(f_i, f_j)  +  mean_ij -w_ij log cos(b_i, b_j)
+    L = mean_ij -log(1 - cos(b_i, f_j))
+      + mean_ij -w_ij log cos(f_i, f_j)  +  mean_ij -w_ij log cos(b_i, b_j)
     w_ij = exp(-alpha rank_ij),  i != j in the last two;  cosines are held within [0.0005, 0.9995]
 
-L does not say which side is the object. Polarity: if most border patches have P > 0.5, P is inverted. A threshold
-then cuts boxes of the training images from P, and a regressor learns them as in PSOL (:mod:`tedloc.methods.psol`).
+L does not say which side is the object. Polarity: if most border patches have P > 0.5, P is inverted. A
+threshold then cuts boxes of the training images from P, and a regressor learns them as in PSOL
+(:mod:`tedloc.methods.psol`).
 
-The threshold is the one that is best on the *validation* split. The published system chose it (and the epoch) on the
-test split; the variant ``c2am:test-threshold`` does so, which **leaks test boxes into training**. It exists to
-measure what that leak is worth. Neither of ours chooses an epoch: the last one counts.
+The threshold is the one that is best on the *validation* split. The published system chose it (and the epoch)
+on the test split; the variant ``c2am:test-threshold`` does so, which **leaks test boxes into training**. It
+exists to measure what that leak is worth. Neither of ours chooses an epoch: the last one counts.
 
-Published: ResNet50, trained along, features of its last two stages side by side, not negative after their ReLU.
-Ours are frozen and have signs, under which cosines of single images mean little; so positive and negative parts
-become channels of their own (2C, none negative).
+Published: ResNet50, trained along, features of its last two stages side by side, not negative after their
+ReLU. Ours are frozen and have signs, under which cosines of single images mean little; so positive and
+negative parts become channels of their own (2C, none negative).
 """
 
 from collections.abc import Iterator
@@ -49,8 +51,9 @@ class Foreground(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(2 * dim, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
-        self.register_buffer("border_share", torch.tensor(0.5))  # running share of border patches with P > 0.5
+        self.layers = nn.Sequential(
+            nn.Conv2d(2 * dim, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
+        self.register_buffer("border_share", torch.tensor(0.5))  # running, of border patches with P > 0.5
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, h, w) in (0, 1), either side."""
@@ -96,7 +99,8 @@ def rank_weights(cosines: Tensor, alpha: float) -> Tensor:
 
 @dataclass(frozen=True)
 class C2AMSettings(RegressorSettings):
-    """On top of the regressor's. alpha: how fast weights fall with rank; 0.05 for a backbone pre-trained with labels.
+    """On top of the regressor's. alpha: how fast weights fall with rank; published 0.05 for a backbone that
+    was pre-trained with labels.
 
     step: of the thresholds tried, 19 between 0 and 1 as published; contrast: how P is trained.
     """
@@ -138,12 +142,15 @@ class C2AM(PSOL):
 
     title = "C2AM"
     paper_row = "C2AM"
-    # Published: 20 epochs on CUB, 5 on ILSVRC, for P; the regressor is PSOL's.
+    # Published: 20 epochs on CUB, 5 on ILSVRC, for P; its batch size, kind and rate here are ours. The
+    # regressor is PSOL's.
     SETTINGS = {
         "small": C2AMSettings(
-            optimiser=PSOL.SETTINGS["small"].optimiser, contrast=OptimiserSettings(epochs=5, learning_rate=0.03)),
+            optimiser=PSOL.SETTINGS["small"].optimiser,
+            contrast=OptimiserSettings(epochs=5, learning_rate=0.03)),
         "CUB": C2AMSettings(
-            width=64, optimiser=PSOL.SETTINGS["CUB"].optimiser, contrast=OptimiserSettings(epochs=20, batch_size=128)),
+            width=64, optimiser=PSOL.SETTINGS["CUB"].optimiser,
+            contrast=OptimiserSettings(epochs=20, batch_size=128)),
         "ILSVRC": C2AMSettings(
             width=64, optimiser=PSOL.SETTINGS["ILSVRC"].optimiser,
             contrast=OptimiserSettings(epochs=5, batch_size=128)),
@@ -172,7 +179,8 @@ class C2AM(PSOL):
         images = open_data(self.profile.data, self.threshold_split)
         meter = LocalizationMeter(grid=self.profile.evaluation.grid, step=self.own.step)
         for index, maps in self.maps(self.threshold_split):
-            meter.update([images.ids[i] for i in index], maps, [images.boxes[i] for i in index], images.sizes[index])
+            ids, boxes = [images.ids[i] for i in index], [images.boxes[i] for i in index]
+            meter.update(ids, maps, boxes, images.sizes[index])
         return meter.compute()["threshold@0.5"]
 
     def pseudo_boxes(self) -> Tensor:

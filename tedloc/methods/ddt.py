@@ -4,14 +4,15 @@ All patch embeddings x_p of a class's training images are pooled. With their mea
 
     d = eigenvector of S with the largest eigenvalue        a_p = <d, x_p - m>
 
-and the object is where a_p > 0: the largest connected component there gives a training image's pseudo box. As a
-method of its own DDT localises test images with the m and d of their class; its score map is the positive part of a,
-thresholded by the protocol instead of at zero.
+and the object is where a_p > 0: the largest connected component there gives a training image's pseudo box.
+As a method of its own DDT localises test images with the m and d of their class; its score map is the
+positive part of a, thresholded by the protocol instead of at zero.
 
-The sign of an eigenvector is arbitrary. We take the one under which the patches at the image borders are negative
-on average: objects stand rather in the middle, and no box is needed to say so.
+The sign of an eigenvector is arbitrary. We take the one under which the patches at the image borders are
+negative on average: objects stand rather in the middle, and no box is needed to say so.
 
-Published on the last convolution of VGG16 at 448 pixels; here on the frozen encoder, standardised per channel.
+Published on the last convolution of VGG16 at 448 pixels; here on the frozen encoder, standardised per
+channel.
 """
 
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def border(grid: tuple[int, int]) -> Tensor:
 
 
 def component_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Box of the largest 8-connected component of a mask (H, W): x0, y0, x1, y1 as shares of width and height.
+    """Box of the largest 8-connected component of a mask (H, W): x0, y0, x1, y1 as shares of its sides.
 
     Shares are of edges, not of pixel centres: a component that ends with pixel k reaches to (k + 1) / W. (The
     benchmark's boxes of maps lie one pixel outside, too.) An empty mask gives the whole image.
@@ -63,7 +64,7 @@ def subfolder(folder: Path | None, name: str) -> Path | None:
 
 
 class WithClassifier(Trained):
-    """A localiser whose class scores come from a separate classifier: CAM's, linear on the same frozen encoder."""
+    """A localiser with class scores from a separate classifier: CAM's, linear on the same frozen encoder."""
 
     classifier: LinearCAM
 
@@ -99,9 +100,9 @@ class Directions(nn.Module):
 
 @dataclass(frozen=True)
 class DDTSettings:
-    """whiten: None, the published DDT; a number: embeddings are whitened first, by the covariance of all training
-    patches plus so much of the identity. Then d is where the class varies more than the data as a whole, which is
-    ours, for data whose backgrounds vary more than their objects."""
+    """whiten: None, the published DDT; a number: embeddings are whitened first, by the covariance of all
+    training patches plus so much of the identity. Then d is where the class varies more than the data as a
+    whole, which is ours, for data whose backgrounds vary more than their objects."""
 
     whiten: float | None = None
 
@@ -143,7 +144,10 @@ class DDT(WithClassifier):
             engine.save(self.net, checkpoint, key)
 
     def whitening(self, count: int) -> Tensor:
-        """(C, C) symmetric root of the inverse covariance of all ``count`` training images' patches; or identity."""
+        """(C, C) symmetric root of the inverse covariance of all training images' patches; or identity.
+
+        count: number of training images
+        """
         if self.own.whiten is None:
             return torch.eye(self.stored("train").dim, dtype=torch.float64, device=self.device)
         values, vectors = torch.linalg.eigh(self.moments(np.arange(count))[1])
@@ -151,8 +155,8 @@ class DDT(WithClassifier):
 
     @torch.inference_mode()
     def moments(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (C,) and covariance (C, C) of all patches of some training images, and the mean (C,) of those at the
-        border; float64. Read in batches: no more than one of them is in memory."""
+        """Mean (C,) and covariance (C, C) of all patches of some training images, and the mean (C,) of those
+        at the border; float64. Read in batches: no more than one of them is in memory."""
         ring = border(self.stored("train").grid).to(self.device)
         dim = self.stored("train").dim
         total, outer = torch.zeros(2, dim, dtype=torch.float64, device=self.device), 0
@@ -170,7 +174,7 @@ class DDT(WithClassifier):
 
     @torch.inference_mode()
     def training_boxes(self) -> np.ndarray:
-        """(N, 4) pseudo boxes of the training images under their class, x0, y0, x1, y1 as shares of the image.
+        """(N, 4) pseudo boxes of the training images under their class, x0, y0, x1, y1 as shares.
 
         Components are of patches: nothing is interpolated, as with the nearest neighbour.
         """

@@ -1,13 +1,13 @@
 """PSOL (Zhang et al., 2020): pseudo boxes instead of maps, and localisation apart from classification.
 
 1. DDT (:mod:`tedloc.methods.ddt`) gives each training image a pseudo box, found under its class.
-2. A regressor learns to predict them, whatever the class: b = (x, y, w, h) in (0, 1), the upper left corner and the
-   size as shares of the image, with the loss 50 * mean (b - b')^2.
+2. A regressor learns to predict them, whatever the class: b = (x, y, w, h) in (0, 1), the upper left corner
+   and the size as shares of the image, with the loss 50 * mean (b - b')^2.
 3. A separate classifier says what is in the box.
 
-Published: DenseNet161, fine-tuned as a whole, whose pooled features pass a layer of 512 units to the sigmoid; and
-EfficientNet-B7 as the classifier. Here both stand on the frozen encoder. What is pooled from frozen features no
-longer says where things are, so the regressor sees the whole grid: a convolution, flattened.
+Published: DenseNet161, fine-tuned as a whole, whose pooled features pass a layer of 512 units to the sigmoid;
+and EfficientNet-B7 as the classifier. Here both stand on the frozen encoder. What is pooled from frozen
+features no longer says where things are, so the regressor sees the whole grid: a convolution, flattened.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class BoxRegressor(nn.Module):
 
 
 def corner_and_size(boxes: Tensor, mirrored: Tensor) -> Tensor:
-    """(B, 4) x, y, w, h from x0, y0, x1, y1 (shares); of the mirrored image where ``mirrored`` (B,) says so."""
+    """(B, 4) x, y, w, h from x0, y0, x1, y1 (shares); of the mirrored image where ``mirrored`` (B,) holds."""
     x0, y0, x1, y1 = boxes.unbind(1)
     return torch.stack([torch.where(mirrored, 1 - x1, x0), y0, x1 - x0, y1 - y0], dim=1)
 
@@ -77,12 +77,15 @@ class PSOL(WithClassifier):
 
     title = "PSOL"
     paper_row = "PSOL"
-    # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate and, as its
-    # epochs are 200 times shorter, more of them.
+    # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
+    # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
-        "small": PSOLSettings(ddt=DDTSettings(whiten=0.1), optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
+        "small": PSOLSettings(
+            ddt=DDTSettings(whiten=0.1),
+            optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
         "CUB": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
-        "ILSVRC": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
+        "ILSVRC": PSOLSettings(
+            width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
     }
     SEARCH = {"optimiser.learning_rate": (3e-4, 1e-3, 3e-3), "ddt.whiten": (None, 0.1)}
 
