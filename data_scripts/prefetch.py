@@ -20,20 +20,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import open_clip
-import timm
-import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
 import cub
 import cubv2
 import ilsvrc
+import open_clip
+import timm
 import tiny_imagenet
+import torch
 import wsol_metadata
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
 from tedloc import minilm, profiles
 from tedloc.clip import load_clip
 from tedloc.data import SPLITS, open_split
-from tedloc.encoders import LITE0, in_reach, load_encoder
+from tedloc.encoders import in_reach, load_encoder
 from tedloc.errors import UserError, command
 from tedloc.methods import METHODS, create
 from tedloc.methods.fine_tuned import FineTunedViT

@@ -211,5 +211,6 @@ def _badge(story: dict[str, Any]) -> str:
     smoke = " (this profile only shows that the notebook runs: **its numbers mean nothing**)"
     profile = f"Profile `{story['profile']}`{smoke if story['profile'] == 'smoke' else ''}"
     changed = [f"`{name} = {value!r}`" for name, value in story["parameters"].items() if name != "profile"]
-    parts = [profile, *changed, f"commit `{story['commit']}`", story["date"], story["device"], f"{story['seconds']:.0f} s"]
+    parts = [profile, *changed, f"commit `{story['commit']}`", story["date"], story["device"],
+             f"{story['seconds']:.0f} s"]
     return "\n:::{div} provenance\n" + " · ".join(parts) + "\n:::\n"

@@ -80,7 +80,8 @@ def counted(classes: int, image_size: int = 224) -> ImageCost:
     side = image_size // 14
     tokens = full_size.ENCODER_CHANNELS * side * side
     # CLIP-ES's backward pass goes through one block of twelve: its FLOPs are below a tenth of the forward pass
-    return ImageCost(float(parts.loc["encoder E", "flops"]), float(parts["flops"].sum() - parts.loc["encoder E", "flops"]),
+    encoder = float(parts.loc["encoder E", "flops"])
+    return ImageCost(encoder, float(parts["flops"].sum()) - encoder,
                      1.1 * float(clip["flops"].sum()), 2 * tokens, (image_size // 16) ** 2)
 
 
@@ -134,7 +135,8 @@ def stages(work: Work, cost: ImageCost, machine: Machine, cached: bool = True) -
         "CPU cores": frame["core seconds"] / (machine.cores * machine.gpus),
         "disk": frame["read"] / (machine.disk * machines),
     }) / 3600  # fmt: skip
-    return frame.assign(hours=hours.max(axis=1), limit=hours.idxmax(axis=1), **{"GPU hours": hours["GPU"] * machine.gpus})
+    frame = frame.assign(hours=hours.max(axis=1), limit=hours.idxmax(axis=1))
+    return frame.assign(**{"GPU hours": hours["GPU"] * machine.gpus})
 
 
 def training_bytes(classes: int, batch_size: int, image_size: int = 224) -> int:

@@ -39,7 +39,8 @@ def smoke() -> Profile:
     """
     return replace(
         aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4),
-        max_epochs=1, optimiser=replace(aviary().optimiser, epochs=1), evaluation=EvaluationSettings(step=0.01, keep_maps=12),
+        max_epochs=1, optimiser=replace(aviary().optimiser, epochs=1),
+        evaluation=EvaluationSettings(step=0.01, keep_maps=12),
     )
 
 

@@ -41,7 +41,6 @@ from tedloc.errors import UserError
 from tedloc.metrics import LocalizationMeter
 from tedloc.settings import DataSettings, Profile, override
 
-
 # modules that say where and whether something runs or what it costs, not what it computes
 PLUMBING = {"tedloc.complexity", "tedloc.errors", "tedloc.methods.registry", "tedloc.paths", "tedloc.profiles",
             "tedloc.runs"}

@@ -135,7 +135,8 @@ def override(settings: Any, changes: dict[str, Any]) -> Any:
 def _replace(settings: Any, path: list[str], value: Any, name: str) -> Any:
     known = {f.name for f in dataclasses.fields(settings)} if dataclasses.is_dataclass(settings) else ()
     if path[0] not in known:
-        raise UserError(f"unknown setting {name!r}: {path[0]!r} is not one of {', '.join(sorted(known)) or 'its parts'}")
+        raise UserError(
+            f"unknown setting {name!r}: {path[0]!r} is not one of {', '.join(sorted(known)) or 'its parts'}")
     if len(path) > 1:
         part = _replace(getattr(settings, path[0]), path[1:], value, name)
         return dataclasses.replace(settings, **{path[0]: part})

@@ -189,7 +189,8 @@ def device_name(device: str) -> str:
 def table(metrics: dict[str, Any]) -> str:
     """The headline figures of a run, its teacher and the centre box, as text."""
     rows = [("", *HEADLINE)]
-    for name, part in (("this run", metrics), ("teacher", metrics.get("teacher")), ("centre box", metrics["centre box"])):
+    for name, part in (("this run", metrics), ("teacher", metrics.get("teacher")),
+                       ("centre box", metrics["centre box"])):
         if part:
             rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

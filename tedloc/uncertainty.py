@@ -45,7 +45,8 @@ def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric
     first = statistic_of(ours, metric, "largest", val and val[0], fixed)
     second = statistic_of(theirs, metric, "largest", val and val[1], fixed)
     every = np.ones((1, len(ours)), np.float32)
-    ends = interval(lambda counts: first(counts) - second(counts), np.arange(len(ours)), len(ours), seed, samples, level)
+    every_image = np.arange(len(ours))
+    ends = interval(lambda counts: first(counts) - second(counts), every_image, len(ours), seed, samples, level)
     return float((first(every) - second(every))[0]), *ends
 
 

@@ -144,11 +144,12 @@ def test_the_book_is_not_built_without_every_chapter(checkout):
 def test_the_book_is_not_built_around_an_error(checkout):
     checkout(hello="print(1)")
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", outputs=[
-        nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])])])  # fmt: skip
+        nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])])])
     executed = notebooks.chapters()[0].executed
     executed.parent.mkdir(parents=True)
     nbformat.write(page, executed)
-    with pytest.raises(UserError, match=r"chapter hello holds an error \(cell 0: ZeroDivisionError: division by zero\)"):
+    error = r"chapter hello holds an error \(cell 0: ZeroDivisionError: division by zero\)"
+    with pytest.raises(UserError, match=error):
         book.build()
 
 

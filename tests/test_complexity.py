@@ -158,4 +158,5 @@ def test_a_method_on_the_frozen_encoder_adds_little_to_it(name):
 
 def test_every_method_on_deit_is_counted_from_its_own_network():
     found = {make.__name__: costs(on_meta(make)).iloc[0] for make in (full_size.ts_cam, full_size.lctr, full_size.catr)}
-    assert found["lctr"]["parameters"] > found["ts_cam"]["parameters"] and found["catr"]["flops"] > found["ts_cam"]["flops"]
+    assert found["lctr"]["parameters"] > found["ts_cam"]["parameters"]
+    assert found["catr"]["flops"] > found["ts_cam"]["flops"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tedloc import engine, profiles
-from tedloc.methods.da_wsol import SOURCE_LIKE, TARGET, UNIVERSUM, DANet, DAWSOL, k_means, mmd
+from tedloc.methods.da_wsol import DAWSOL, SOURCE_LIKE, TARGET, UNIVERSUM, DANet, k_means, mmd
 from tedloc.methods.trained import Batch
 from tedloc.settings import override
 

@@ -29,8 +29,7 @@ from tedloc import profiles, runs
 from tedloc.data import fetching, files, ilsvrc, open_split
 from tedloc.errors import UserError
 from tedloc.features import open_data
-from tedloc.settings import DataSettings
-from tedloc.settings import override
+from tedloc.settings import DataSettings, override
 
 
 def script(name: str, monkeypatch) -> ModuleType:

@@ -4,11 +4,11 @@ random weights. What it scores at full size needs the data and a GPU, and is not
 import json
 import resource
 
+import miniature
 import papermill
 import pytest
 import torch
 
-import miniature
 from tedloc import losses, sampler, train
 from tedloc.anchors import orthogonalise
 from tedloc.clip import load_clip
@@ -61,7 +61,7 @@ def test_the_papers_architectures_train_and_localise_for_one_step(capsys):
     assert found.g.sigmoid().isfinite().all()
     with capsys.disabled():
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(f" EVA-L and ViT-B/16, one step of two images on the CPU: this process held {peak:.1f} GB at most ", end="")
+        print(f" EVA-L and ViT-B/16, a step of two images on the CPU: the process held {peak:.1f} GB at most ", end="")
 
 
 def run_main_results(target, settings):

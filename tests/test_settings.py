@@ -37,7 +37,8 @@ def test_a_wrong_change_is_refused_by_name(change, complaint):
 
 
 def test_the_command_line_changes_settings():
-    profile = profiles.from_command_line(profiles.get("smoke"), ["--loss.kd", "0.5", "--anchors.orthogonaliser", "polar"])
+    changes = ["--loss.kd", "0.5", "--anchors.orthogonaliser", "polar"]
+    profile = profiles.from_command_line(profiles.get("smoke"), changes)
     assert profile.loss.kd == 0.5 and profile.anchors.orthogonaliser == "polar"
 
 

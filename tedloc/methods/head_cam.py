@@ -22,7 +22,8 @@ class HeadCAM(Method):
 
     def applies(self) -> bool:
         encoder = self.profile.encoder.name
-        return self.profile.data.name in ("tiny-imagenet", "ilsvrc") and (encoder == LITE0 or encoder.startswith("timm/"))
+        return self.profile.data.name in ("tiny-imagenet", "ilsvrc") and (
+            encoder == LITE0 or encoder.startswith("timm/"))
 
     def lacks(self) -> str | None:
         encoder = self.profile.encoder.name
