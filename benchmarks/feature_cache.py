@@ -33,7 +33,7 @@ from tedloc.settings import override
 class Settings:
     encoder: str = "timm/eva_large_patch14_196"
     image_size: int = 224  # pixels
-    width: int = 256  # of the decoder; profile cub
+    width: int = 192  # of the decoder; profile cub
     upsampling: int = 4  # profile cub
     classes: int = 200  # CUB's
     batch: int = 16  # the paper's, for CUB

@@ -1,6 +1,6 @@
 """Train the aviary's latent diffusion model and write it to tedloc/weights/.
 
-    python data_scripts/train_diffusion.py --seed 0        (needs the CLIP of tedloc/weights; 13 minutes)
+    python data_scripts/train_diffusion.py --seed 0      (needs clip.safetensors; 22 minutes on one core)
 
 First the autoencoder, on crops; then the U-Net, on the latents of whole images, with captions as the towers'.
 diffusion.json says what it took. 5 minutes of drawing come first, unless the towers' images are still in the

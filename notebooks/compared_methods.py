@@ -411,8 +411,8 @@ published("C2AM")
 # that of this word, read after the words before it. The seven published templates are not in our sources; ours
 # are of the same form. Latents are the mean of the autoencoder's posterior; the test noise is one draw by seed,
 # the same for every image. That the representative share is the 0.6 is our reading. In the small model the
-# U-Net sees no padding and no end token, maps come from 5 × 5 and 10 × 10 of a 20 × 20 latent, and the learning
-# rates are ours.
+# U-Net sees no padding and no end token, of its two resolutions with cross-attention (5 × 5 and 10 × 10 of a
+# 20 × 20 latent) validation chose the finer alone, and the learning rates are ours.
 
 # %% tags=["remove-input"]
 published("GenPromp")
@@ -525,8 +525,8 @@ published("BAS")
 # At full size the settings are the published ones, each with its source beside it in the method's file. For the
 # small profiles every method got the same budget on the validation split of the aviary, TeD-Loc among them: the
 # same number of points of a small grid of its own, each trained once for a share of its epochs. The best mean of
-# MaxBoxAcc and Top-1 Loc on validation was taken; no test image was looked at. What a grid does not hold stayed at
-# its first value, so a longer search could lift any of them.
+# MaxBoxAcc and Top-1 Loc on validation was taken; no test image was looked at. The grids were laid, and what they do
+# not hold was set, while each method was written, also with a look at validation: a longer search could lift any.
 
 # %% tags=["remove-input"]
 trials = pd.read_csv(paths.TUNING / "aviary.csv")

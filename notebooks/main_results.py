@@ -171,7 +171,8 @@ cells = [
     for name in (CENTRE, FULL, GAUSSIAN)
 ]
 report.comparison(
-    cells, on, paper_dataset=P.paper_dataset, caption=f"Table 1, {P.paper_dataset} columns of the paper (%)."
+    cells, on, paper_dataset=P.paper_dataset, caption=f"Table 1, {P.paper_dataset} columns of the paper (%). "
+    "A value without ± is of one seed."
 )
 
 # %% [markdown]

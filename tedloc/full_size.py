@@ -46,7 +46,7 @@ class TeDLocShape:
     image_size: int = 224
     classes: int = 1000
     anchor_dim: int = 512  # CLIP ViT-B/16; min(K, d) of qr_rows
-    decoder: DecoderSettings = field(default_factory=lambda: DecoderSettings(width=256, upsampling=4))
+    decoder: DecoderSettings = field(default_factory=lambda: DecoderSettings(width=192, upsampling=4))
 
 
 def tedloc(shape: TeDLocShape = TeDLocShape()) -> list[Part]:

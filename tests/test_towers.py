@@ -52,8 +52,8 @@ def test_timm_and_open_clip_compute_the_same_tokens():
 def test_weights_are_small_and_hashed():
     records = towers.records()
     files = sorted(file.stem for file in paths.WEIGHTS.glob("*.safetensors"))
-    assert files == sorted(records)
-    assert sum(f.stat().st_size for f in paths.WEIGHTS.glob("*.safetensors")) < 16e6
+    assert files == sorted([*records, "diffusion"])  # the last has a record of its own: tests/test_genpromp.py
+    assert sum(f.stat().st_size for f in paths.WEIGHTS.glob("*.safetensors")) < 20e6
 
 
 def test_record_holds_recipe_and_measurements():

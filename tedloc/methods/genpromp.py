@@ -115,7 +115,7 @@ class GenPrompSettings:
 
     weights: str | None = None
     times: tuple[int, ...] = (0, 99)  # published
-    levels: tuple[int, ...] = (0, 1)  # published: 8x8 and 16x16 of 64x64
+    levels: tuple[int, ...] = (0, 1)  # resolutions from the coarsest; published: 8x8 and 16x16 of 64x64
     train_share: float = 0.5  # of the representative states in the mix; published
     test_share: float = 0.6  # the same; published: 0.6 and 0.4. That it is the former is our reading
     images: int | None = None
