@@ -23,13 +23,18 @@ from tedloc.settings import OptimiserSettings
 
 
 class BoxRegressor(nn.Module):
-    """(B, C, h, w) patch embeddings to (B, 4) x, y, w, h as shares of the image."""
+    """(B, C, h, w) patch embeddings to (B, 4) x, y, w, h as shares of the image.
+
+    Batch norm behind the wide layer is ours: without it the first steps can drive the sigmoid to its ends, where
+    it learns no more, and every box is empty.
+    """
 
     def __init__(self, dim: int, grid: tuple[int, int], width: int, hidden: int):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(dim, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(),
-            nn.Linear(width * grid[0] * grid[1], hidden), nn.ReLU(), nn.Linear(hidden, 4), nn.Sigmoid())
+            nn.Linear(width * grid[0] * grid[1], hidden, bias=False),
+            nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 4), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
