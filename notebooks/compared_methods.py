@@ -322,7 +322,8 @@ published("CATR")
 # classifier. Here the encoder is frozen, and what is pooled from it does not say where things are; so the
 # regressor is a convolution whose grid is flattened, then the layers as published. The classifier is linear on
 # the same encoder. At the paper's scale the rate and, for ILSVRC, the number of epochs are the published ones;
-# there is no published code for CUB. Batch sizes are ours. In the small profiles DDT whitens, as on its own.
+# there is no published code for CUB. Batch sizes are ours, and so
+# is batch norm behind the wide layer. In the aviary DDT whitens, as on its own.
 
 # %% tags=["remove-input"]
 published("PSOL")

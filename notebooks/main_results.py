@@ -47,8 +47,7 @@ first = P.seeds[:1]
 rows = compared.rows(P)
 ran = {row.label: row for row in rows if not row.lacks}
 OURS, PLAIN = "TeD-Loc", "CAM"
-teacher_rows = [row for row in ran.values() if row.method == P.pseudo_labels.teacher]
-TEACHER, TEACHER_PRED = teacher_rows[0].label, teacher_rows[-1].label
+TEACHER, TEACHER_PRED = (row.label for row in compared.teacher(P, rows))
 requests = {
     label: row.requests(P, P.seeds if label in (OURS, PLAIN) else P.seeds[:seeds_of_others])
     for label, row in ran.items()

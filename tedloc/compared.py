@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tedloc import runs
+from tedloc.errors import UserError
 from tedloc.methods import create
 from tedloc.methods.registry import METHODS
 from tedloc.settings import Profile
@@ -32,6 +33,20 @@ class Row:
             return []
         routes = (self.route,) if self.route else ()
         return runs.grid(profile, method=self.method, seeds=seeds if self.seeded else seeds[:1], routes=routes)
+
+
+def teacher(profile: Profile, found: Sequence[Row]) -> tuple[Row, Row]:
+    """The rows of TeD-Loc's teacher: its map of the true class and of the predicted one.
+
+    Raises ``UserError`` when the teacher's weights are not on this machine: without them there is no TeD-Loc.
+    """
+    own = [row for row in found if row.method == profile.pseudo_labels.teacher]
+    if not own or own[0].lacks:
+        what = own[0].lacks if own else "a data set that it applies to"
+        raise UserError(
+            f"TeD-Loc's teacher {profile.pseudo_labels.teacher!r} needs {what}; bring data and weights with "
+            f"`python data_scripts/prefetch.py fetch --profile {profile.name}`, or choose another teacher")
+    return own[0], own[-1]
 
 
 def rows(profile: Profile) -> list[Row]:

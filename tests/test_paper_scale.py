@@ -80,5 +80,5 @@ def test_the_notebook_of_a_profile_of_the_papers_shows_its_table(tmp_path, monke
 
 def test_the_notebook_of_a_profile_of_the_papers_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "nothing"))
-    with pytest.raises(papermill.PapermillExecutionError, match="wsol_metadata.py fetch"):
+    with pytest.raises(papermill.PapermillExecutionError, match="prefetch.py fetch --profile cub"):
         run_main_results(tmp_path / "out.ipynb", {})

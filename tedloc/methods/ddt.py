@@ -112,7 +112,7 @@ class DDT(WithClassifier):
 
     title = "DDT"
     SETTINGS = {
-        "small": DDTSettings(whiten=0.1),
+        "small": DDTSettings(),
         "CUB": DDTSettings(),
         "ILSVRC": DDTSettings(),
     }

@@ -86,7 +86,6 @@ class PSOL(WithClassifier):
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
         "small": PSOLSettings(
-            ddt=DDTSettings(whiten=0.1),
             optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
         "CUB": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
         "ILSVRC": PSOLSettings(
