@@ -69,13 +69,20 @@ def shortened(profile: Profile, method: str, share: float) -> Profile:
     return override(profile, {f"methods.{made.base_name}.optimiser.epochs": epochs})
 
 
-def trial(request: runs.Request, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Train under changed settings and score the validation split; read where it was done before."""
+def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) -> dict[str, Any] | None:
+    """Train under changed settings and score the validation split; read where it was done before.
+
+    While another process is at it: its result in the end, or None at once without ``wait``.
+    """
     changed = runs.Request(override(request.profile, dict(changes)), request.method, request.seed, request.device)
     folder = changed.folder.parent / "tuning" / changed.folder.name
     file = folder / "trial.json"
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):
+    try:
+        held = filelock.FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        return None
+    with held:
         if not file.exists():
             if request.device == "cpu":
                 torch.set_num_threads(request.profile.optimiser.threads)
@@ -97,8 +104,10 @@ def search(profile: Profile, method: str, trials: int = TRIALS, seed: int = 0, d
     request = runs.Request(shortened(profile, method, share), method, seed, device or runs.default_device())
     prepare(request)
     asked = points(profile, method, trials, seed)
-    work = Parallel(n_jobs=min(jobs, len(asked)), return_as="generator")(delayed(trial)(request, p) for p in asked)
-    found = pd.DataFrame(list(tqdm(work, total=len(asked), desc=f"trials of {method}", unit="trial")))
+    spread = Parallel(n_jobs=min(jobs, len(asked)), return_as="generator")
+    free = spread(delayed(trial)(request, point, False) for point in asked)
+    mine = list(tqdm(free, total=len(asked), desc=f"trials of {method}", unit="trial"))
+    found = pd.DataFrame([row or trial(request, point) for row, point in zip(mine, asked, strict=True)])
     found["criterion"] = found[list(CRITERION)].mean(axis=1)
     return found.sort_values("criterion", ascending=False, kind="stable").reset_index(drop=True)
 

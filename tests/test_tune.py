@@ -2,6 +2,7 @@
 
 import json
 
+import filelock
 import pandas as pd
 import pytest
 
@@ -40,6 +41,15 @@ def test_a_search_looks_at_no_test_image_and_makes_each_trial_once(monkeypatch):
     assert list(found["criterion"]) == sorted(found["criterion"], reverse=True) and len(found) == 2
     monkeypatch.setattr(tune, "evaluate", None)  # a second search only reads
     assert tune.search(PROFILE, "cam", trials=2, device="cpu").equals(found)
+
+
+def test_a_trial_that_another_process_is_at_is_left_to_it():
+    request, (point,) = tune.runs.Request(PROFILE, "cam", 0, "cpu"), tune.points(PROFILE, "cam", 1)
+    done = tune.trial(request, point)
+    (lock,) = (paths.runs() / PROFILE.name / "tuning").glob("*/.lock")
+    with filelock.FileLock(lock):
+        assert tune.trial(request, point, wait=False) is None
+    assert tune.trial(request, point, wait=False) == done
 
 
 def test_a_method_without_settings_is_refused_by_name():
