@@ -48,6 +48,10 @@ class Features:
         return self.tokens.shape[2]
 
     @property
+    def views(self) -> int:
+        return self.tokens.shape[1]
+
+    @property
     def grid(self) -> tuple[int, int]:
         return self.tokens.shape[3], self.tokens.shape[4]
 

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from tedloc import paths, towers
 from tedloc.encoders import to_input
 from tedloc.errors import UserError
-from tedloc.stable_diffusion import _library as library
+from tedloc.stable_diffusion import library
 
 AVIARY = "aviary/diffusion"
 FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # diffusers' layout of Stable Diffusion

@@ -59,6 +59,8 @@ def tiny_imagenet() -> Profile:
         pseudo_labels=PseudoLabelSettings(teacher="head-cam", clip="ViT-B-16/openai"),
         decoder=DecoderSettings(width=32),
         optimiser=OptimiserSettings(epochs=5),
+        max_epochs=5,  # as many as TeD-Loc's
+        changes=(("da-wsol", "width", 64),),  # 432 channels: six times faster
     )
 
 

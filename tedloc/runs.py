@@ -84,8 +84,8 @@ def code_fingerprint(*modules: str) -> str:
 
 def environment_fingerprint(*modules: str, data: str) -> str:
     """Code of the modules and of a data set, and the weights that ship with the package."""
-    towers = paths.WEIGHTS / "towers.json"
-    return digest([code_fingerprint(*modules, DATASETS[data]), towers.read_text() if towers.exists() else ""])
+    records = [file.read_text() for file in sorted(paths.WEIGHTS.glob("*.json"))]
+    return digest([code_fingerprint(*modules, DATASETS[data]), records])
 
 
 @functools.cache
@@ -148,7 +148,7 @@ class Request:
             "method": self.method,
             "seed": self.seed,
             "profile": {part: dataclasses.asdict(getattr(self.profile, part)) for part in sorted(used)},
-            "own": dataclasses.asdict(method.own) if method.own else None,
+            "own": method.own_settings(),
             "device": self.device,
             "data": data_fingerprint(self.profile.data),
             "code": environment_fingerprint(module_of(self.method), "tedloc.train", data=self.profile.data.name),

@@ -34,7 +34,7 @@ TEXT = {
 }  # fmt: skip
 
 
-def _library(name: str):
+def library(name: str):
     """diffusers or transformers, of the optional ``diffusion`` set of packages."""
     try:
         return __import__(name)
@@ -46,12 +46,12 @@ def _library(name: str):
 
 def unet() -> nn.Module:
     """The denoiser: ``unet(latent (B, 4, 64, 64), timestep, text (B, 77, 768))``."""
-    return _library("diffusers").UNet2DConditionModel(**UNET)
+    return library("diffusers").UNet2DConditionModel(**UNET)
 
 
 def vae() -> nn.Module:
     """The autoencoder. Its encoder with ``quant_conv`` maps (B, 3, 512, 512) to (B, 8, 64, 64) moments."""
-    return _library("diffusers").AutoencoderKL(**VAE)
+    return library("diffusers").AutoencoderKL(**VAE)
 
 
 class VAEEncoder(nn.Sequential):
@@ -73,7 +73,7 @@ def text_encoder(new_tokens: int = 0) -> nn.Module:
 
     new_tokens: words added to the vocabulary; GenPromp learns one a class.
     """
-    transformers = _library("transformers")
+    transformers = library("transformers")
     return transformers.CLIPTextModel(transformers.CLIPTextConfig(vocab_size=VOCABULARY + new_tokens, **TEXT))
 
 

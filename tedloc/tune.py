@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from tedloc import paths, profiles, runs
 from tedloc.errors import UserError, command
-from tedloc.methods import create
+from tedloc.methods import create, optimisers
 from tedloc.settings import Profile, override
 from tedloc.train import evaluate, prepare
 
@@ -58,15 +58,12 @@ def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[di
 
 
 def shortened(profile: Profile, method: str, share: float) -> Profile:
-    """The profile in which the method trains for a share of its epochs, at least one."""
+    """The profile in which every stage of the method trains for a share of its epochs, at least one."""
     made = create(method, profile)
-    optimiser = getattr(made, "optimiser", None)
-    if optimiser is None or share >= 1:
-        return profile
-    epochs = max(1, round(share * optimiser.epochs))
-    if optimiser is profile.optimiser:
-        return override(profile, {"optimiser.epochs": epochs})
-    return override(profile, {f"methods.{made.base_name}.optimiser.epochs": epochs})
+    stages = {f"methods.{made.base_name}.{name}": each for name, each in optimisers(made.own).items()}
+    if "optimiser" in made.uses:
+        stages["optimiser"] = profile.optimiser
+    return override(profile, {f"{name}.epochs": max(1, round(share * each.epochs)) for name, each in stages.items()})
 
 
 def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) -> dict[str, Any] | None:

@@ -145,7 +145,7 @@ def test_stable_diffusion_has_the_parameters_the_paper_lists():
 
 def test_a_missing_library_is_named_with_its_remedy():
     with pytest.raises(UserError, match=r"tedloc\[diffusion\]"):
-        stable_diffusion._library("no_such_library")
+        stable_diffusion.library("no_such_library")
 
 
 @pytest.mark.parametrize("name", full_size.ON_ENCODER)

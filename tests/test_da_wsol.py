@@ -110,3 +110,10 @@ def test_an_image_without_target_pixels_takes_no_part():
     empty = batch._replace(x=torch.zeros_like(batch.x))  # all pixels alike: all universum
     loss, terms = method.loss(net, empty)
     assert loss.isfinite() and terms["MMD"] == 0 and terms["universum"] == 0 and not net.known.any()
+
+
+@pytest.mark.parametrize("width", [None, 4])
+def test_the_adapter_starts_by_adding_nothing(width):
+    batch, _ = planted(2)
+    f, _ = DANet(DIM, CLASSES, 0.9, width)(batch.x)
+    assert torch.equal(f, batch.x.relu())

@@ -4,6 +4,7 @@ import pytest
 
 from tedloc import profiles, runs
 from tedloc.errors import UserError
+from tedloc.methods import create, optimisers
 from tedloc.settings import override
 
 
@@ -76,3 +77,20 @@ def test_variants_share_the_runs_of_methods_that_the_change_does_not_touch():
     assert runs.Request(profile, "tedloc").folder != runs.Request(changed, "tedloc").folder
     other_images = override(profile, {"data.seed": 1})
     assert runs.Request(profile, "cam").folder != runs.Request(other_images, "cam").folder
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "ddt", "psol", "c2am", "genpromp", "dips"])
+def test_what_builds_on_cams_classifier_depends_on_its_settings(method):
+    profile, changed = profiles.get("smoke"), profiles.get("smoke", {"methods.cam.optimiser.learning_rate": 0.3})
+    assert runs.Request(profile, method).folder != runs.Request(changed, method).folder
+    assert runs.Request(profile, "bas").folder == runs.Request(changed, "bas").folder
+
+
+def test_a_change_for_a_method_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="unknown method 'cams'"):
+        create("cam", profiles.get("smoke", {"methods.cams.optimiser.learning_rate": 0.3}))
+
+
+def test_the_limit_on_epochs_reaches_every_stage_of_a_method():
+    made = create("c2am", profiles.get("smoke"))
+    assert {name: each.epochs for name, each in optimisers(made.own).items()} == {"optimiser": 1, "contrast": 1}

@@ -8,7 +8,7 @@ import pytest
 
 from tedloc import features, paths, profiles, tune
 from tedloc.errors import UserError
-from tedloc.methods import METHODS, create
+from tedloc.methods import METHODS, create, optimisers
 from tedloc.settings import override
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
@@ -50,6 +50,13 @@ def test_a_trial_that_another_process_is_at_is_left_to_it():
     with filelock.FileLock(lock):
         assert tune.trial(request, point, wait=False) is None
     assert tune.trial(request, point, wait=False) == done
+
+
+def test_a_trial_shortens_every_stage():
+    full, half = profiles.get("aviary"), tune.shortened(profiles.get("aviary"), "c2am", 0.5)
+    epochs = [{name: each.epochs for name, each in optimisers(create("c2am", p).own).items()} for p in (full, half)]
+    assert epochs == [{"optimiser": 10, "contrast": 5}, {"optimiser": 5, "contrast": 2}]
+    assert tune.shortened(full, "tedloc", 0.5).optimiser.epochs == full.optimiser.epochs / 2
 
 
 def test_a_method_without_settings_is_refused_by_name():

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tedloc.errors import UserError, choose
 from tedloc.methods.registry import METHODS
-from tedloc.settings import Profile, override
+from tedloc.settings import OptimiserSettings, Profile, override
 
 
 class Route(NamedTuple):
@@ -44,6 +44,13 @@ class Prediction(NamedTuple):
     routes: dict[str, Route]
 
 
+def optimisers(own: Any) -> dict[str, OptimiserSettings]:
+    """Of a method's own settings those that say how something is trained, by field."""
+    fields = dataclasses.fields(own) if dataclasses.is_dataclass(own) else ()
+    found = {field.name: getattr(own, field.name) for field in fields}
+    return {name: value for name, value in found.items() if isinstance(value, OptimiserSettings)}
+
+
 class Method(ABC):
     """One compared system under one profile and seed."""
 
@@ -51,6 +58,7 @@ class Method(ABC):
     paper_row: ClassVar[str | None] = None  # its row in the paper's Table 1
     seeded: ClassVar[bool] = True  # False: nothing in it is random, one run is all
     uses: ClassVar[tuple[str, ...]] = ("data", "evaluation")  # the profile's parts that its result depends on
+    builds_on: ClassVar[tuple[str, ...]] = ()  # methods that it trains first; it depends on their own settings too
     # The method's own settings: a frozen dataclass by scale. "CUB" and "ILSVRC" hold the published values, "small"
     # what was chosen on validation for the small profiles (same budget for every method: see the chapter).
     SETTINGS: ClassVar[Mapping[str, Any]] = {}
@@ -63,16 +71,17 @@ class Method(ABC):
     def _own_settings(self) -> Any:
         """The method's own settings under this profile: by scale, then the profile's changes, then its limit."""
         scale = "small" if self.profile.small else self.profile.paper_dataset
+        for method, _, _ in self.profile.changes:
+            choose("method", method, METHODS)
         changes = {name: value for method, name, value in self.profile.changes if method == self.base_name}
         if not self.SETTINGS:
             if changes:
                 raise UserError(f"method {self.base_name!r} has no settings of its own; drop {', '.join(changes)}")
             return None
         own = override(self.SETTINGS[scale], changes)
-        optimiser, limit = getattr(own, "optimiser", None), self.profile.max_epochs
-        if optimiser is not None and limit is not None and optimiser.epochs > limit:
-            own = override(own, {"optimiser.epochs": limit})
-        return own
+        limit = self.profile.max_epochs
+        long = [name for name, each in optimisers(own).items() if limit is not None and each.epochs > limit]
+        return override(own, {f"{name}.epochs": limit for name in long})
 
     @property
     def base_name(self) -> str:
@@ -80,11 +89,15 @@ class Method(ABC):
         here = f"{type(self).__module__}:{type(self).__name__}"
         return next((name.partition(":")[0] for name, place in METHODS.items() if place == here), type(self).__name__)
 
+    def own_settings(self) -> dict[str, Any]:
+        """The method's own settings and those of the methods that it builds on, by name."""
+        others = (create(name, self.profile) for name in self.builds_on)
+        return {each.base_name: dataclasses.asdict(each.own) for each in (self, *others) if each.own is not None}
+
     def settings(self) -> dict[str, Any]:
         """The settings that this method's result depends on."""
-        parts = {name: getattr(self.profile, name) for name in self.uses} | {"own": self.own}
-        return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
-                for name, part in parts.items()} | {"seed": self.seed, "variant": self.variant}
+        parts = {name: dataclasses.asdict(getattr(self.profile, name)) for name in self.uses}
+        return parts | {"own": self.own_settings(), "seed": self.seed, "variant": self.variant}
 
     def applies(self) -> bool:
         """Whether the method can say anything of the profile's data set at all, on any machine."""

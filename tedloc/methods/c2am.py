@@ -36,9 +36,9 @@ from torch.nn import functional as F
 from tedloc import boxes as mapping
 from tedloc.features import open_data
 from tedloc.methods import Route
-from tedloc.methods.ddt import border, component_box, subfolder
+from tedloc.methods.ddt import border, component_box
 from tedloc.methods.psol import PSOL, BoxRegressor, RegressorSettings
-from tedloc.methods.trained import Batch, Trained
+from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.metrics import LocalizationMeter
 from tedloc.settings import OptimiserSettings
 

@@ -18,11 +18,9 @@ from tedloc.pseudo_labels import batches
 from tedloc.text import background_embeddings, class_embeddings
 
 
-class CLIPES(Method):
-    """Routes: ``true`` (GT-Known) and ``pred``. Scores: zero-shot, from the untouched CLS embedding."""
+class FromCLIP(Method):
+    """What explains the profile's CLIP, without training."""
 
-    title = "CLIP-ES"
-    paper_row = "CLIP-ES"
     seeded = False
     uses = ("data", "pseudo_labels")
 
@@ -32,6 +30,13 @@ class CLIPES(Method):
 
     def lacks(self) -> str | None:
         return None if in_reach(self.backbone_name) else f"CLIP {self.backbone_name} (model hub)"
+
+
+class CLIPES(FromCLIP):
+    """Routes: ``true`` (GT-Known) and ``pred``. Scores: zero-shot, from the untouched CLS embedding."""
+
+    title = "CLIP-ES"
+    paper_row = "CLIP-ES"
 
     def rows(self) -> dict[str, str | None]:
         return {"CLIP-ES (GT-Known)": "true", "CLIP-ES (Pred)": "pred"}

@@ -79,11 +79,12 @@ class DANet(nn.Module):
     for yet (``known`` is False) starts from the strongest pixel of the image at hand. Both are our choice.
     """
 
-    def __init__(self, dim: int, classes: int, momentum: float):
+    def __init__(self, dim: int, classes: int, momentum: float, width: int | None = None):
         super().__init__()
-        self.adapter = nn.Conv2d(dim, dim, 3, padding=1)
-        nn.init.zeros_(self.adapter.weight)
-        nn.init.zeros_(self.adapter.bias)
+        last = nn.Conv2d(dim, dim, 3, padding=1) if width is None else nn.Conv2d(width, dim, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.adapter = last if width is None else nn.Sequential(nn.Conv2d(dim, width, 3, padding=1), nn.ReLU(), last)
         self.classifier = nn.Linear(dim, classes)
         self.momentum = momentum
         self.register_buffer("universum", torch.zeros(dim))
@@ -125,6 +126,7 @@ class DASettings:
     beta: float = 0.2  # weight of the MMD; published for OpenImages, the only released script
     mu: float = 3.0  # weight of the universum; likewise
     momentum: float = 0.9  # of the running centres; ours
+    width: int | None = None  # channels within the adapter; None: one convolution, which is dear for many channels
     optimiser: OptimiserSettings = OptimiserSettings()
 
 
@@ -144,7 +146,7 @@ class DAWSOL(Trained):
     SEARCH = {"optimiser.learning_rate": (0.005, 0.01, 0.02), "mu": (0.03, 0.1, 0.3)}
 
     def network(self) -> DANet:
-        return DANet(self.stored("train").dim, self.classes, self.own.momentum)
+        return DANet(self.stored("train").dim, self.classes, self.own.momentum, self.own.width)
 
     def loss(self, net: DANet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         f, scores = net(batch.x)

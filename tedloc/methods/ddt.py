@@ -28,7 +28,7 @@ from tedloc import engine
 from tedloc.features import open_data
 from tedloc.methods import Route, create
 from tedloc.methods.cam import LinearCAM
-from tedloc.methods.trained import Trained
+from tedloc.methods.trained import Trained, subfolder
 from tedloc.runs import digest
 
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
@@ -55,18 +55,11 @@ def component_box(mask: np.ndarray) -> tuple[float, float, float, float]:
     return x / width, y / height, (x + w) / width, (y + h) / height
 
 
-def subfolder(folder: Path | None, name: str) -> Path | None:
-    """A stage's own folder within a run's, made where it is missing."""
-    if folder is None:
-        return None
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
 class WithClassifier(Trained):
     """A localiser with class scores from a separate classifier: CAM's, linear on the same frozen encoder."""
 
     classifier: LinearCAM
+    builds_on = ("cam",)
 
     def fit(self, folder: Path | None = None) -> None:
         self.fit_classifier(folder)

@@ -39,7 +39,7 @@ from tedloc.features import open_data
 from tedloc.losses import patch_classification
 from tedloc.methods import Route
 from tedloc.methods.cam import LinearCAM
-from tedloc.methods.trained import Batch, Trained
+from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.model import Decoder
 from tedloc.pseudo_labels import batches
 from tedloc.runs import digest, environment_fingerprint
@@ -137,6 +137,7 @@ class DiPS(Trained):
 
     title = "DiPS"
     uses = ("data", "encoder", "decoder")
+    builds_on = ("cam",)
     SETTINGS = {
         "small": DiPSSettings(kept=3),
         # Epochs, batch and rate are not in our sources: TeD-Loc's, from the same group.
@@ -158,11 +159,8 @@ class DiPS(Trained):
         return DiPSNet(self.stored("train").dim, self.classes, self.profile.decoder)
 
     def fit(self, folder: Path | None = None) -> None:
-        own = folder / "classifier" if folder else None
-        if own:
-            own.mkdir(parents=True, exist_ok=True)
         self.scorer = LinearCAM(self.profile, self.seed, self.device)
-        self.scorer.fit(own)
+        self.scorer.fit(subfolder(folder, "classifier"))
         super().fit(folder)
 
     @torch.inference_mode()

@@ -33,6 +33,7 @@ from tedloc.features import open_data
 from tedloc.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
 from tedloc.methods import Method, Prediction, Route
 from tedloc.methods.cam import LinearCAM
+from tedloc.methods.trained import subfolder
 from tedloc.runs import digest
 from tedloc.settings import OptimiserSettings
 
@@ -130,6 +131,7 @@ class GenPromp(Method):
     title = "GenPromp"
     paper_row = "GenPromp"
     uses = ("data", "encoder")
+    builds_on = ("cam",)
     inputs = "features"  # of the classifier
     _latents: Tensor | None = None
     SETTINGS = {
@@ -205,17 +207,17 @@ class GenPromp(Method):
 
     def fit(self, folder: Path | None = None) -> None:
         self.classifier = LinearCAM(self.profile, self.seed, self.device)
-        self.classifier.fit(_subfolder(folder, "classifier"))
+        self.classifier.fit(subfolder(folder, "classifier"))
         self.build()
         self.fit_prompts(folder)
 
     def fit_prompts(self, folder: Path | None = None) -> None:
         """Both stages, each in a folder of its own."""
         own, count = self.own, len(open_data(self.profile.data, "train"))
-        self.train_stage(self.tokens, own.tokens, count, self.representative, _subfolder(folder, "tokens"))
+        self.train_stage(self.tokens, own.tokens, count, self.representative, subfolder(folder, "tokens"))
         self.train_stage(self.model.unet, own.optimiser, min(own.images or count, count),
                          lambda labels, template: self.mixed(own.train_share, labels, template),
-                         _subfolder(folder, "unet"))
+                         subfolder(folder, "unet"))
         self._latents = None
 
     def train_stage(self, module: nn.Module, optimiser: OptimiserSettings, count: int,
@@ -289,9 +291,3 @@ class GenPromp(Method):
         parts = {"autoencoder": self.model.vae, "U-Net": self.model.unet, "text encoder": self.model.text}
         classifier = {f"classifier's {name}": part for name, part in self.classifier.modules().items()}
         return parts | {"class tokens": self.tokens} | classifier
-
-
-def _subfolder(folder: Path | None, name: str) -> Path | None:
-    if folder:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return folder / name if folder else None

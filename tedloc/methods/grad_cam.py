@@ -63,6 +63,7 @@ class GradCAM(LinearCAM):
 
     title = "Grad-CAM"
     SEARCH = {}
+    base_name = "cam"
 
     def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
         """As for every trained method, but with a gradient, and a ViT's from images."""

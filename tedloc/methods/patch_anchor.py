@@ -9,27 +9,19 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tedloc.clip import in_reach, load_clip
+from tedloc.clip import load_clip
 from tedloc.features import open_data
-from tedloc.methods import Method, Prediction, Route
+from tedloc.methods import Prediction, Route
+from tedloc.methods.clip_es import FromCLIP
 from tedloc.patch_anchors import dense_embeddings, patch_anchor_maps
 from tedloc.pseudo_labels import batches
 from tedloc.text import class_embeddings
 
 
-class PatchAnchor(Method):
+class PatchAnchor(FromCLIP):
     """Routes: ``true``, ``pred`` (untouched CLS) and ``true, altered CLS``."""
 
     title = "<patch, anchor>"
-    seeded = False
-    uses = ("data", "pseudo_labels")
-
-    @property
-    def backbone_name(self) -> str:
-        return self.profile.pseudo_labels.clip
-
-    def lacks(self) -> str | None:
-        return None if in_reach(self.backbone_name) else f"CLIP {self.backbone_name} (model hub)"
 
     def rows(self) -> dict[str, str | None]:
         return {{"vanilla": "CLIP, vanilla", "sclip": "SCLIP", "naclip": "NACLIP"}[self.variant]: None}

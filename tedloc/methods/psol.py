@@ -1,8 +1,8 @@
 """PSOL (Zhang et al., 2020): pseudo boxes instead of maps, and localisation apart from classification.
 
 1. DDT (:mod:`tedloc.methods.ddt`) gives each training image a pseudo box, found under its class.
-2. A regressor learns to predict them, whatever the class: b = (x, y, w, h) in (0, 1), the upper left corner
-   and the size as shares of the image, with the loss 50 * mean (b - b')^2.
+2. A regressor learns to predict them, whatever the class: b = (x, y, w, h) in (0, 1) as shares of the image, with
+   the loss 50 * mean (b - b')^2. That (x, y) is the upper left corner, and not the centre, is our reading.
 3. A separate classifier says what is in the box.
 
 Published: DenseNet161, fine-tuned as a whole, whose pooled features pass a layer of 512 units to the sigmoid;

@@ -6,8 +6,8 @@ A method says what its network is, what a batch costs and which maps it gives:
     loss(net, batch)          -> loss and its terms to log
     routes(net, x, labels)    -> maps and scores
 
-and which inputs its network takes: the frozen encoder's cached patch embeddings ("features"), standardised, or
-images ("images"), for a network that is fine-tuned as a whole.
+Its network is given the frozen encoder's cached patch embeddings, standardised ("features"); one that is fine-tuned as a
+whole takes images ("images") and says how they are prepared: ``tedloc.methods.fine_tuned``.
 """
 
 from abc import abstractmethod
@@ -37,6 +37,14 @@ class Batch(NamedTuple):
     index: np.ndarray
     mirrored: Tensor
     generator: torch.Generator
+
+
+def subfolder(folder: Path | None, name: str) -> Path | None:
+    """A stage's own folder within a run's, made where it is missing."""
+    if folder is None:
+        return None
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 class Standardise(nn.Module):
@@ -95,8 +103,16 @@ class Trained(Method):
 
     def model(self) -> nn.Module:
         """The network behind its standardisation (an identity for images), under the method's seed."""
-        first = Standardise(self.stored("train")) if self.inputs == "features" else nn.Identity()
-        return nn.Sequential(first, engine.seeded(self.seed, self.network))
+        return nn.Sequential(self.front(), engine.seeded(self.seed, self.network))
+
+    def front(self) -> nn.Module:
+        """What an input passes before the network."""
+        return Standardise(self.stored("train"))
+
+    @property
+    def views(self) -> int:
+        """2 where training images come mirrored, too."""
+        return self.stored("train").views
 
     def fit(self, folder: Path | None = None) -> None:
         key = digest(self.settings())
@@ -107,10 +123,9 @@ class Trained(Method):
             return
         self.prepare()
         labels = torch.from_numpy(open_data(self.profile.data, "train").labels)
-        views = self.stored("train").tokens.shape[1] if self.inputs == "features" else 1 + self.profile.encoder.mirror
 
         def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            view = torch.randint(views, (len(index),), generator=generator, device=self.device)
+            view = torch.randint(self.views, (len(index),), generator=generator, device=self.device)
             x = net[0](self.input("train", index, view.cpu().numpy()))
             return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, generator))
 
@@ -120,16 +135,7 @@ class Trained(Method):
 
     def input(self, split: str, index: np.ndarray, view: np.ndarray | int = 0) -> Tensor:
         """What the network is given for some images of a split, each in its view (1: mirrored)."""
-        if self.inputs == "features":
-            return self.stored(split).batch(index, view, self.device)
-        images = open_data(self.profile.data, split)
-        x = self.preprocess([images.image(i) for i in index]).to(self.device)
-        mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
-        return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-
-    def preprocess(self, images: list[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) from RGB images (H, W, 3) uint8; for methods whose input is images."""
-        raise NotImplementedError(f"{type(self).__name__} takes images but does not say how they are prepared")
+        return self.stored(split).batch(index, view, self.device)
 
     @torch.inference_mode()
     def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
