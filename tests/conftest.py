@@ -21,3 +21,16 @@ def scratch_folders(tmp_path, monkeypatch, request):
     """Every test gets its own runs and cache, so that no test reads or leaves anything in the checkout."""
     monkeypatch.setenv("TEDLOC_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("TEDLOC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """The folder of a finished run of TeD-Loc in the smoke profile, with the cheapest teacher; only to be read."""
+    from tedloc import profiles, runs
+
+    folder = tmp_path_factory.mktemp("small-run")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TEDLOC_RUNS", str(folder / "runs"))
+        environment.setenv("TEDLOC_CACHE", str(folder / "cache"))
+        profile = profiles.get("smoke", {"pseudo_labels.teacher": "centre-prior", "optimiser.epochs": 20})
+        return runs.ensure(runs.Request(profile, device="cpu")).folder

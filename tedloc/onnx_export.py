@@ -1,0 +1,100 @@
+"""Write a finished TeD-Loc run as one ONNX graph, with what a program needs to use it in a JSON beside it.
+
+    python -m tedloc.onnx_export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
+
+The graph takes ``image``, (1, 3, S, S) float32 RGB within [0, 1], and gives ``map``, (1, h, w) the patch classifier's g
+in (0, 1), and ``scores``, (1, K) the class scores. Normalisation, encoder, standardisation, decoder, g and anchors are
+inside. Outside stay the resizing to S x S (Pillow's bilinear filter, ``tedloc.encoders.to_input``) before it and the
+protocol's box (``tedloc.boxes``) after it.
+"""
+
+import argparse
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tedloc import paths
+from tedloc.errors import UserError, command
+from tedloc.predict import Localizer, load
+
+OPSET = 17  # of ONNX, from 2022: every runtime of today knows it
+
+
+class Graph(nn.Module):
+    """Normalisation and a localizer's networks: what is exported."""
+
+    def __init__(self, localizer: Localizer):
+        super().__init__()
+        self.encoder, self.network, self.respond = localizer.encoder, localizer.network, localizer.respond
+        self.register_buffer("mean", torch.tensor(localizer.encoder.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(localizer.encoder.std).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (1, 3, S, S) within [0, 1]. Returns map (1, h, w) and scores (1, K)."""
+        return self.respond((image - self.mean) / self.std)
+
+
+def export(localizer: Localizer, file: Path) -> dict[str, Any]:
+    """Write the graph to ``file`` and its story to the ``.json`` beside it; returns the story.
+
+    Raises ``UserError`` when the package ``onnx`` is missing, or the localizer is not on the CPU.
+    """
+    if localizer.device != "cpu":
+        raise UserError(f"the localizer is on {localizer.device!r}; load it with device 'cpu' to export it")
+    size = localizer.encoder.image_size
+    example = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    graph = Graph(localizer).eval()
+    with paths.replacing(file) as scratch:
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # The exporter by tracing is on its way out of PyTorch; its successor needs one package more, and the
+                # version of PyTorch is pinned. What the tracer takes for a constant (the grid's size) is one here.
+                warnings.simplefilter("ignore")
+                torch.onnx.export(graph, (example,), scratch, dynamo=False, opset_version=OPSET,
+                                  input_names=["image"], output_names=["map", "scores"])  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            if "not installed" not in str(error):
+                raise
+            raise UserError("exporting needs the package onnx: pip install 'tedloc[onnx]'") from None
+        content = scratch.read_bytes()
+    with torch.inference_mode():
+        score_map, scores = graph(example)
+    story = {
+        "model": localizer.about,
+        "input": {"name": "image", "shape": list(example.shape), "type": "float32, RGB, 0 to 1",
+                  "resize": "Pillow bilinear, aspect ignored"},
+        "outputs": {"map": list(score_map.shape), "scores": list(scores.shape)},
+        "classes": localizer.class_names,
+        "logit scale": localizer.logit_scale,
+        "threshold": localizer.threshold,
+        "grid": localizer.size,
+        "opset": OPSET,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
+    with paths.replacing(file.with_suffix(".json")) as scratch:
+        scratch.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return story
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tedloc.onnx_export", description=__doc__.split("\n")[0])
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="RUN",
+                        help="folder of a finished TeD-Loc run")  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="OUT.onnx")
+    chosen = parser.parse_args(arguments)
+    if chosen.file.suffix != ".onnx":
+        raise UserError(f"{chosen.file} does not end in .onnx, so its JSON could take another file's place; rename it")
+    story = export(load(chosen.checkpoint), chosen.file)
+    print(f"{chosen.file}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
+          f"{'x'.join(map(str, story['input']['shape']))}; {chosen.file.with_suffix('.json').name} beside it says more")
+
+
+if __name__ == "__main__":
+    main()
