@@ -1,0 +1,230 @@
+/* The page "Try it on your image": runs the exported model on a picture, in the reader's browser, also from file://.
+   Data and state are those that tedloc/try_it.py documents. Model and runtime are scripts that are loaded when the
+   first picture is chosen: from the disk a page may load nothing but scripts. */
+(() => {
+  "use strict";
+  const STATIC = new URL(".", document.currentScript.src);
+  const LARGEST = 4096; // pixels, longer side: larger photos are first made smaller, a canvas has its limits
+
+  function element(name, attributes = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  }
+
+  function loadScript(path) {
+    return new Promise((resolve, reject) => {
+      const script = element("script", { src: new URL(path, STATIC).href });
+      script.onload = resolve;
+      script.onerror = () => reject(new Error(`missing ${path}`));
+      document.head.append(script);
+    });
+  }
+
+  /* What a script of book/_ext/page_assets.py brings, unpacked. */
+  async function asset(path) {
+    await loadScript(path);
+    const packed = Uint8Array.from(atob(window.tedlocAssets[path]), (c) => c.charCodeAt(0));
+    delete window.tedlocAssets[path];
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  /* An ONNX Runtime session. The WebAssembly is handed over as bytes, its module as a blob: nothing is fetched. */
+  async function openModel(path) {
+    if (typeof DecompressionStream === "undefined") {
+      throw new Error("This browser is too old to unpack the model; one from 2023 or later can.");
+    }
+    let wasm, module;
+    try {
+      await loadScript("runtime/onnxruntime.js");
+      [wasm, module] = await Promise.all([asset("runtime/wasm.js"), asset("runtime/mjs.js")]);
+    } catch (error) {
+      throw new Error("ONNX Runtime is not part of this build of the book, because npm was missing when it was made. "
+        + "The figure below shows what the model says of the sample pictures.");
+    }
+    const { env } = window.ort;
+    env.wasm.numThreads = 1;
+    env.wasm.proxy = false;
+    env.wasm.wasmBinary = wasm.buffer;
+    env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([module], { type: "text/javascript" })) };
+    return window.ort.InferenceSession.create(await asset(path), { executionProviders: ["wasm"] });
+  }
+
+  /* A file or image as its pixels, upright, over white. */
+  async function pixelsOf(source) {
+    const bitmap = await createImageBitmap(source, { imageOrientation: "from-image" });
+    const shrink = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
+    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * shrink)));
+    const canvas = element("canvas", { width, height });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, width, height);
+    context.drawImage(bitmap, 0, 0, width, height);
+    bitmap.close();
+    return { canvas, width, height, rgba: context.getImageData(0, 0, width, height).data };
+  }
+
+  async function run(session, data, picture) {
+    const core = window.tedlocTryIt, start = performance.now(), { size, grid } = data;
+    const rgb = core.resize(picture.rgba, picture.width, picture.height, size);
+    const input = new Float32Array(rgb.length);
+    for (let i = 0; i < size * size; i++) for (let c = 0; c < 3; c++) input[c * size * size + i] = rgb[3 * i + c] / 255;
+    const began = performance.now();
+    const out = await session.run({ image: new window.ort.Tensor("float32", input, [1, 3, size, size]) });
+    const network = performance.now() - began;
+    const [, h, w] = out.map.dims;
+    const bytes = core.toBytes(out.map.data, h, w, grid);
+    const onGrid = core.largestBox(bytes, grid, data.threshold);
+    const box = onGrid.map((edge, i) => (edge * (i % 2 ? picture.height : picture.width)) / grid);
+    const shares = core.softmax(out.scores.data, data.scale);
+    const order = Array.from(shares.keys()).sort((a, b) => out.scores.data[b] - out.scores.data[a] || a - b);
+    return { bytes, onGrid, box, order, shares, scores: out.scores.data, ms: performance.now() - start, network };
+  }
+
+  /* The picture, the map over it and the box, in the colours of the book's figures. */
+  function draw(canvas, data, picture, answer) {
+    const scale = Math.min(1200 / Math.max(picture.width, picture.height), Math.max(1, 640 / picture.width));
+    canvas.width = Math.round(picture.width * scale);
+    canvas.height = Math.round(picture.height * scale);
+    const context = canvas.getContext("2d"), { grid, colours } = data;
+    context.imageSmoothingEnabled = scale < 1;
+    context.drawImage(picture.canvas, 0, 0, canvas.width, canvas.height);
+    const layer = element("canvas", { width: grid, height: grid });
+    const paint = new ImageData(grid, grid);
+    answer.bytes.forEach((byte, i) => {
+      const colour = colours[Math.round((byte / 255) * (colours.length - 1))];
+      for (let c = 0; c < 4; c++) paint.data[4 * i + c] = 255 * colour[c];
+    });
+    layer.getContext("2d").putImageData(paint, 0, 0);
+    context.imageSmoothingEnabled = true;
+    context.drawImage(layer, 0, 0, canvas.width, canvas.height);
+    const outline = (box, colour, dash) => {
+      const [x0, y0, x1, y1] = box.map((edge) => edge * scale);
+      for (const [style, width] of [["rgba(0, 0, 0, 0.55)", 6], [colour, 3.5]]) {
+        context.strokeStyle = style;
+        context.lineWidth = width;
+        context.setLineDash(dash);
+        context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+      }
+    };
+    if (picture.target) outline(picture.target.map((edge, i) => edge + (i > 1)), "#00c896", [12, 8]);
+    outline(answer.box, "#ff5a1f", []);
+  }
+
+  function start(root) {
+    const data = JSON.parse(root.querySelector("script").textContent);
+    const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+    let session = null, latest = 0;
+
+    const input = element("input", { type: "file", accept: "image/*", id: "try-it-file" });
+    const drop = element("label", { class: "try-it-drop", for: "try-it-file" },
+      element("strong", {}, "Choose a picture"), element("span", {}, ", drop it here, or paste it"), input);
+    const row = element("div", { class: "try-it-samples", role: "group", "aria-label": "Sample pictures" });
+    const status = element("p", { class: "try-it-status", role: "status" },
+      `The first picture loads the model (${data.megabytes} MB) and the runtime; after that each takes an instant.`);
+    const canvas = element("canvas", { role: "img", "aria-label": "No picture yet" });
+    const words = element("div", { class: "try-it-words" });
+    const result = element("div", { class: "try-it-result", hidden: "" }, element("div", {}, canvas), words);
+    root.append(drop, element("p", { class: "try-it-or" }, "Or one of these, which the model was not trained on:"), row,
+      status, result);
+
+    data.samples.forEach((sample, i) => {
+      const button = element("button", { type: "button", "aria-pressed": "false" },
+        element("img", { src: sample.src, alt: sample.caption, width: 72, height: 72 }));
+      button.title = sample.caption;
+      button.addEventListener("click", () => show(button.firstChild, i));
+      row.append(button);
+    });
+
+    async function show(source, number) {
+      const mine = ++latest; // a later choice makes this one void
+      try {
+        root.dataset.state = "loading";
+        if (!session) {
+          status.textContent = "Loading the model and the runtime …";
+          session = openModel(data.model);
+        }
+        const ready = await session;
+        let picture;
+        try {
+          picture = await pixelsOf(source);
+        } catch (error) {
+          if (mine !== latest) return;
+          root.dataset.state = "ready";
+          status.textContent = "The browser cannot read this file as a picture; try a JPEG, PNG or WebP.";
+          return;
+        }
+        picture.target = number === undefined ? null : data.samples[number].target;
+        const answer = await run(ready, data, picture);
+        if (mine === latest) tell(picture, answer, number);
+      } catch (error) {
+        root.dataset.state = "failed";
+        status.textContent = error.message;
+        session = null;
+      }
+    }
+
+    function tell(picture, answer, number) {
+      const best = answer.order[0], sample = data.samples[number];
+      result.hidden = false;
+      draw(canvas, data, picture, answer);
+      const rounded = answer.box.map((edge) => edge.toFixed(1));
+      canvas.setAttribute("aria-label", `The picture with the score map and a box from ${rounded[0]}, ${rounded[1]} `
+        + `to ${rounded[2]}, ${rounded[3]}`);
+      const heads = ["class", "score", "softmax"].map((name) => element("th", { scope: "col" }, name));
+      const table = element("table", {}, element("caption", {}, "Its classes, best first"),
+        element("thead", {}, element("tr", {}, ...heads)));
+      const body = element("tbody");
+      for (const k of answer.order.slice(0, 5)) {
+        const bar = element("span", { class: "try-it-bar", "aria-hidden": "true" });
+        bar.style.width = `${100 * answer.shares[k]}%`;
+        body.append(element("tr", {}, element("th", { scope: "row" }, data.classes[k], bar),
+          element("td", {}, answer.scores[k].toFixed(2)), element("td", {}, percent(answer.shares[k]))));
+      }
+      table.append(body);
+      const facts = element("dl");
+      const fact = (name, text) => facts.append(element("dt", {}, name), element("dd", {}, text));
+      const [ms, network] = [answer.ms, answer.network].map((time) => time.toFixed(0));
+      fact("Box, in pixels", `${rounded[0]}, ${rounded[1]} to ${rounded[2]}, ${rounded[3]} `
+        + `of ${picture.width} × ${picture.height}`);
+      fact("Time", `${ms} ms, of which the network ${network} ms`);
+      if (sample) {
+        const same = answer.onGrid.join() === sample.pytorch.grid.join() && best === sample.pytorch.class;
+        fact("It is", sample.caption);
+        fact("PyTorch’s answer", same ? "the same box, the same class" : "another box or class");
+      }
+      words.replaceChildren(table, facts);
+      if (!sample) {
+        const kinds = data.synthetic ? "kinds of synthetic bird" : "classes";
+        words.append(element("p", {}, `The model knows ${data.classes.length} ${kinds} `
+          + "and nothing else. Whatever the picture shows, it names one of them."));
+      }
+      row.querySelectorAll("button").forEach((button, i) => button.setAttribute("aria-pressed", String(i === number)));
+      status.textContent = `${data.classes[best]}, softmax ${percent(answer.shares[best])}; box found in ${ms} ms.`;
+      Object.assign(root.dataset, { state: "ready", sample: sample ? number : "own", box: answer.box.join(),
+        grid: answer.onGrid.join(), class: best, score: answer.scores[best], ms: answer.ms.toFixed(1) });
+    }
+
+    const isPicture = (file) => file && (file.type.startsWith("image/") || !file.type);
+    input.addEventListener("change", () => { if (input.files[0]) show(input.files[0]); });
+    for (const name of ["dragenter", "dragover"]) {
+      root.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+    }
+    root.addEventListener("dragleave", () => drop.classList.remove("over"));
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      const file = event.dataTransfer.files[0];
+      if (isPicture(file)) show(file);
+      else status.textContent = "That was no picture; drop an image file.";
+    });
+    document.addEventListener("paste", (event) => {
+      const file = Array.from(event.clipboardData.files).find(isPicture);
+      if (file) show(file);
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".try-it").forEach(start));
+})();
