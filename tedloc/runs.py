@@ -252,10 +252,10 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
         from tqdm.auto import tqdm
 
         from tedloc.train import prepare
-        for request in missing.values():
-            prepare(request)
         jobs = jobs or (1 if any(r.device != "cpu" for r in missing.values()) else os.cpu_count() or 1)
         jobs = min(jobs, len(missing))
+        alike = {digest([r.settings()["profile"], r.device, r.method]): r for r in missing.values()}  # but for the seed
+        Parallel(n_jobs=jobs)(delayed(prepare)(request) for request in alike.values())
         work = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(ensure)(r) for r in missing.values())
         for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
             pass

@@ -49,15 +49,19 @@ def to_grid(cams: Tensor, size: tuple[int, int]) -> Tensor:
     return (resized.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def histogram(cams: Tensor) -> Tensor:
+    """Pixels at each grey level, (B, 256) float64, of uint8 maps (B, P)."""
+    counts = torch.zeros(len(cams), 256, dtype=torch.float64, device=cams.device)
+    return counts.scatter_add_(1, cams.long(), torch.ones_like(cams, dtype=torch.float64))
+
+
 def otsu(cams: Tensor) -> Tensor:
     """Otsu's threshold of each uint8 map (B, P): pixels strictly above it are foreground. Returns (B,) int64.
 
     Maximises the between-class variance over the 256 grey levels, the lowest level winning a tie, like
     ``cv2.threshold(..., THRESH_OTSU)``. A flat map returns its own level: it has no foreground. (Otsu, 1979)
     """
-    counts = torch.zeros(len(cams), 256, dtype=torch.float64, device=cams.device)
-    counts.scatter_add_(1, cams.long(), torch.ones_like(cams, dtype=torch.float64))
-    share = counts / cams.shape[1]
+    share = histogram(cams) / cams.shape[1]
     levels = torch.arange(256, dtype=torch.float64, device=cams.device)
     below = share.cumsum(1)  # probability of a level <= t
     moment = (share * levels).cumsum(1)
@@ -71,6 +75,16 @@ def otsu(cams: Tensor) -> Tensor:
     return torch.where(best[:, 0] > 0, threshold, cams.long().amax(1))
 
 
+def lowest(cams: Tensor, n: Tensor) -> Tensor:
+    """The n (B, 1) lowest pixels of each uint8 map (B, P), of equal ones the first; (B, P) bool. Counted, not sorted."""
+    counts = histogram(cams)
+    upto = counts.cumsum(1)  # pixels at a level or below it
+    level = (upto < n).sum(1, keepdim=True)  # of the n-th pixel
+    missing = n - (upto - counts).gather(1, level)  # so many pixels at that level
+    equal = cams == level
+    return (cams < level) | (equal & (equal.cumsum(1) <= missing))
+
+
 def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
     """Foreground and background pools. cams: (B, H, W) uint8. Returns two (B, H*W) bool tensors.
 
@@ -78,17 +92,10 @@ def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
     never inside the Otsu region. Pixels that tie at the edge of a pool are taken in scan order.
     """
     flat = cams.flatten(1)
-    region = flat.long() > otsu(flat)[:, None]
-    n_foreground = torch.ceil(settings.foreground * region.sum(1, keepdim=True))
-    n_background = round(settings.background * flat.shape[1])
-    order = flat.long().argsort(dim=1, stable=True, descending=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device)
-                                            .expand_as(order).contiguous())
-    foreground = region & (rank < n_foreground)
-    upward = flat.long().argsort(dim=1, stable=True)
-    rank_up = torch.empty_like(upward).scatter_(1, upward, torch.arange(flat.shape[1], device=flat.device)
-                                                .expand_as(upward).contiguous())
-    background = ~region & (rank_up < n_background) & region.any(1, keepdim=True)
+    region = flat > otsu(flat)[:, None]
+    foreground = lowest(255 - flat, torch.ceil(settings.foreground * region.sum(1, keepdim=True)))
+    n_background = torch.full_like(flat[:, :1], round(settings.background * flat.shape[1]), dtype=torch.float64)
+    background = lowest(flat, n_background) & ~region & region.any(1, keepdim=True)
     return foreground, background
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tedloc import sampler
 from tedloc.errors import UserError
 from tedloc.sampler import SamplerSettings, otsu, pools, sample, to_grid
 
@@ -96,3 +97,13 @@ def test_to_grid_keeps_the_range():
 def test_an_impossible_pool_is_named(setting):
     with pytest.raises(UserError, match=f"sampler.{next(iter(setting))}"):
         SamplerSettings(**setting)
+
+
+def test_the_lowest_pixels_are_those_that_sorting_finds_with_ties_in_scan_order():
+    for seed, levels in enumerate((1, 2, 5, 256) * 5):
+        random = torch.Generator().manual_seed(seed)
+        cams = torch.randint(levels, (3, 50), generator=random).to(torch.uint8)
+        n = torch.randint(51, (3, 1), generator=random)
+        found = sampler.lowest(cams, n)
+        for row, count, order in zip(found, n[:, 0], cams.argsort(dim=1, stable=True)):
+            assert row.nonzero()[:, 0].tolist() == sorted(order[:count].tolist())

@@ -103,7 +103,8 @@ class Trained(Method):
 
     def model(self) -> nn.Module:
         """The network behind its standardisation (an identity for images), under the method's seed."""
-        return nn.Sequential(self.front(), engine.seeded(self.seed, self.network))
+        whole = nn.Sequential(self.front(), engine.seeded(self.seed, self.network))
+        return whole.to(memory_format=torch.channels_last)  # convolutions are a quarter faster on a CPU
 
     def front(self) -> nn.Module:
         """What an input passes before the network."""
