@@ -92,7 +92,7 @@ frame = pd.DataFrame.from_dict(lines, orient="index").rename(index=lambda pair: 
 frame.index = [f"{name}: {stage}" for name, stage in lines]
 report.table(frame.rename_axis("stage"), "Estimated, not run. One seed, one run.", decimals=2, provenance=counted_on)
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Left, hours against the number of GPUs on logarithmic axes, one pair of lines a data set: solid with cached embeddings, dotted with the encoder run in every epoch. Right, bars of the gigabytes that pseudo-labels and cached patch embeddings take, by data set."}}
 figure, axes = plt.subplots(1, 2, figsize=(10.0, 4.0))
 for (name, work), marker, colour in zip(WORK.items(), "osD", plots.PALETTE):
     for cached, line, how in ((True, "-", "embeddings cached"), (False, ":", "encoder in every epoch")):

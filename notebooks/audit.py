@@ -83,7 +83,7 @@ report.table(frame.set_index("CUB (%)"), "The two permuted rows. No other row of
 # the claim is right. In Tables 3 and 6 the same slip gives TS-CAM a Top-1 Loc of 83.8 that is its Top-5 Loc, so
 # TeD-Loc's lead there is two and a half times what is printed.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels rank the methods on CUB, by MaxBoxAcc and by Top-1 Loc, with the two permuted rows mended; a hollow diamond beside a method marks the value as the paper prints it."}}
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.6))
 for ax, metric in zip(axes, ("MaxBoxAcc", "Top-1 Loc"), strict=True):
     frame = mended[mended["dataset"] == "CUB"].set_index("row")[metric].rename("value").reset_index()
@@ -128,7 +128,7 @@ report.table(wide, "Printed value (%); in brackets the published one where they 
 # whatever the method, as long as one map and one class score lie behind all three. The paper states the accuracy of
 # TeD-Loc and of CLIP.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "For each method whose accuracy is known, a grey bar from the lowest to the highest possible Top-1 Loc; a mark shows the printed value, a circle where it lies in the bar and a cross where it does not."}}
 bounded = audit.with_accuracy()
 bounded["label"] = bounded["row"].str.replace("Table 5, ", "") + ", " + bounded["dataset"]
 bounded = bounded.drop_duplicates(["label"]).iloc[::-1].reset_index(drop=True)

@@ -87,7 +87,7 @@ report.comparison(rows, counted, caption="Parameters (millions).", decimals=2)
 # full size (two doublings, one convolution each) and the shape of the authors' earlier decoders (four doublings,
 # two convolutions each). We do not tune ours to hit their number.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Parameters of TeD-Loc against the decoder's width for two shapes of decoder; both curves rise, and a dot on each marks the width at which it reaches the paper's total, a dashed horizontal line. A vertical line marks this book's width."}}
 shapes = {"×4 upsampling, one convolution a block (ours)": (4, 1),
           "×16 upsampling, two convolutions a block (the authors' earlier shape)": (16, 2)}  # fmt: skip
 widths = np.unique(np.geomspace(32, 4096, 20).astype(int))
@@ -206,7 +206,7 @@ report.comparison(rows, counted, caption="What has to be counted to arrive at th
 #
 # ### Cost and the number of denoising steps
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Operations for one image against the number of denoising steps, logarithmic: GenPromp as run and by the paper's formula rise with the steps; TeD-Loc, CLIP-ES and TS-CAM are horizontal lines."}}
 m = np.arange(1, 101)
 once, each = run_once / TERA, unet["flops"] / TERA
 tedloc_work = totals.loc["TeD-Loc, EVA-01-L", "flops"] / TERA
@@ -294,7 +294,7 @@ report.table(frame, "Sum over the parts an image needs, and its ratio to TeD-Loc
 # Only the encoder is large and frozen; decoder and heads are what the method adds. We hold ourselves to a limit:
 # the parts that are added cost at most a tenth of the encoder's time.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "One horizontal bar for each part of TeD-Loc, its length the part's median time, labelled with milliseconds and its share of the whole pass."}}
 mine = times["TeD-Loc, EVA-01-L"]
 values = {name: found.median for name, found in mine.items()}
 ours_added = sum(values.values()) - values["encoder E"]

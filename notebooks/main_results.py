@@ -198,7 +198,7 @@ report.table(
     "Quoted; sources: the audit chapter.",
 )
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "All methods ranked by MaxBoxAcc, the best on top, each a dot with its 95 % interval over images, TeD-Loc in blue; hollow diamonds are the paper's values for the same methods."}}
 intervals = {name: evidence.interval(found_meters) for name, found_meters in meters.items()}
 in_paper = {label: printed(row.paper_row, "MaxBoxAcc", label) for label, row in ran.items() if row.paper_row}
 ranked = pd.DataFrame(
@@ -286,7 +286,7 @@ report.table(
     provenance=on | {"threshold": "as named by the column"},
 )
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Share of boxes with an IoU of at least one half against the threshold, one curve a seed, for TeD-Loc, its teacher, the two best others and CAM; a filled circle marks the best threshold on test, a hollow triangle the one carried over from validation, a dotted line the best centred box."}}
 figure, ax = plt.subplots(figsize=(7.4, 4.0))
 others = [label for label in with_threshold if label not in (OURS, TEACHER, TEACHER_PRED, PLAIN, GAUSSIAN)]
 others.sort(key=lambda label: -np.mean(evidence.values(meters[label], "MaxBoxAcc@0.5")))
@@ -422,7 +422,7 @@ report.table(
 # maps were kept (evenly spaced through the test split) the rows are those at fixed ranks of TeD-Loc's own
 # IoU, from its best to its worst. Boxes are drawn at each method's oracle threshold.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "A grid of test images, one row an image and one column a method: the score map over the image, the ground-truth box dashed, the predicted box solid, the IoU below. From top to bottom TeD-Loc goes from its best image to its worst."}}
 SHOWN = 6
 kept = found[OURS][0].maps()["index"]
 columns = [label for label in (OURS, TEACHER, "GenPromp", "TS-CAM", "BAS", PLAIN) if label in ran]
@@ -455,7 +455,7 @@ plt.show()
 # %% [markdown]
 # ## How training went
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Mean value of each of the three loss terms by epoch, one line a term."}}
 log = found[OURS][0].log()
 curves = log.melt(
     "epoch", [term for term in ("L_KD", "P_CL", "I_CL") if term in log], "term", "mean loss of the epoch"

@@ -166,7 +166,7 @@ shown
 # The two CLIPs differ in the maps that they teach with as well as in their texts, so the blocks are to be
 # read inside themselves: each compares kinds of anchors with everything else held fixed.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels, classification and localization: for every kind of anchors the seeds as hollow marks and their mean as a filled one, one colour and marker for each CLIP; in the right panel a dotted line is the best centred box."}}
 blocks = {P.anchors.text: ("", list(planned))} | (
     {HARD["anchors__text"]: ("hard ", list(SHORT))} if has_hard else {}
 )
@@ -266,7 +266,7 @@ report.table(
 # room for the words to matter once they are orthogonal, other than by luck of the starting point; this
 # follows from geometry and is our observation, not the paper's. The verdicts below test it.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Square matrices of the cosines between the classes' anchors side by side, one for each kind: the text as it is, with many bright cells off the diagonal, and after QR."}}
 shown = {"text as it is": text} | ({"text as it is, hard CLIP": hard_text} if has_hard else {})
 shown |= {NAMES["qr_rows"]: anchors.orthogonalise(text, "qr_rows")}
 figure, axes = plt.subplots(1, len(shown), figsize=(3.7 * len(shown) + 0.6, 4.0), squeeze=False)
@@ -332,7 +332,7 @@ shown
 # say more. Colour is the class's number in ImageNet's list, which follows WordNet: animals come first,
 # things later. Lines join the pairs of different names that are closest before.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Two t-SNE maps of class names as points, before and after QR, coloured by place in ImageNet's list; numbered lines join the pairs of names that are closest before."}}
 PERPLEXITY, TSNE_SEED = 30, 0
 
 
@@ -401,7 +401,7 @@ if model:
     )
 shown if model else None
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Matrices of the absolute cosines between all ImageNet names before and after QR, and the singular values of both sets against their rank on logarithmic axes: steadily falling before, flat after."}}
 if model:
     figure, axes = plt.subplots(1, 3, figsize=(13.0, 4.1), width_ratios=(1, 1, 1.05))
     for ax, (title, made) in zip(
@@ -444,7 +444,7 @@ spread if model else None
 # The same picture for the classes that the runs above were trained on. For an orthonormal set all distances
 # are equal, so its t-SNE is arbitrary: which points meet there means nothing.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "t-SNE maps of the profile's own class names, one panel for each kind of anchors; marker and colour show the family, which stays together before QR and scatters after it; numbered lines join the pairs of names that are closest before."}}
 panels = {"before: text as it is": text} | ({"before, hard CLIP": hard_text} if has_hard else {})
 panels |= {"after: QR, rows of Q": anchors.orthogonalise(text, "qr_rows")}
 families_named = [FAMILY_NAMES[family] for family in families] if families is not None else None

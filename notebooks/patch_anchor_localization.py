@@ -155,7 +155,7 @@ report.table(
 # is cut at the one threshold that is best for the method over the whole test split.
 
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "A grid of test images, one row an image and one column a method: the map of the true class over the image, ground truth dashed, predicted box solid, the IoU below; the last two columns are TeD-Loc."}}
 columns = {name: (found[name][0], "true") for name in VARIANTS if name in found}
 columns |= {"TeD-Loc, anchor": (tedloc[0], "anchor-true"), "TeD-Loc, g": (tedloc[0], "g")}
 kept = tedloc[0].maps()["index"]

@@ -75,7 +75,7 @@ Markdown(
 # One map, four thresholds. A low one takes in the background, a high one leaves only what the map likes best. No
 # threshold is right for every image, and the box follows the largest *contour*: what lies apart from it is lost.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "The same image five times: with its score map, then with what lies above each of four rising thresholds; the predicted box shrinks with the threshold, and the IoU with the dashed ground truth rises and falls."}}
 test = splits["test"]
 overlap = np.array([[meters["test"].per_image(tau).set_index("id").loc[test.ids, "iou"].to_numpy()]
                     for tau in (0.15, 0.35, 0.55, 0.75)])[:, 0]
@@ -102,7 +102,7 @@ plt.show()
 # $n^2 / (n+1)^2$: 9/16 = 0.5625 for $n = 3$, and 0.98 at the size of a typical object. It matters for tiny objects, and
 # for anyone whose own evaluator differs in the second decimal.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Left, a three by three mask on a pixel grid: the evaluator's box is one column and one row larger than the dashed ground truth. Right, the IoU of a perfect mask against the side of the object: low for tiny objects, near one for large ones."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.9), width_ratios=(1, 1.25))
 mask = np.zeros((12, 12), np.uint8)
 mask[4:7, 4:7] = 1
@@ -140,7 +140,7 @@ plt.show()
 # number of pixels. A line one pixel wide has the area zero, so a line of 18 pixels loses to a blob of 3 x 3, whose
 # polygon measures 2 x 2 = 4.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "A thin line of pixels and a compact blob on a grid, each labelled with its pixels and the area of its polygon; the box that is scored surrounds the blob."}}
 scene = np.zeros((16, 24), np.uint8)
 scene[3, 3:21] = 1
 scene[8:11, 9:12] = 1
@@ -177,7 +177,7 @@ plt.show()
 # The same holds for `Top-1 Loc`. By itself it uses the threshold of `MaxBoxAcc@0.5`; the variant
 # `Top-1 Loc (own threshold)` searches its own, as the evaluator of TeD-Loc's authors does for each number.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Share of correct boxes against the threshold on validation images (dashed) and on test images (solid); marks on the test curve show the oracle's threshold, the one carried over from validation, and a fixed one."}}
 result = meters["test"].compute(val=meters["val"], fixed=0.5)
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, colour, style in (("val", plots.PALETTE[4], "--"), ("test", plots.PALETTE[0], "-")):
@@ -208,7 +208,7 @@ Markdown(
 # difference is not small. The evaluator's own issue tracker has a reader whose 85 % turned out to be 76 % for this
 # reason.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Pairs of bars for four distances between thresholds: correct boxes with one threshold for the data set, and, higher, with the best threshold for each image."}}
 meter = meters["test"]
 half = meter.ious.index(0.5)
 rows = []
@@ -237,7 +237,7 @@ plt.show()
 # Gaussian as everybody's score map. They stand beside every result in this book, and `python -m tedloc.evaluate` prints
 # them with every table.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Bars of the share of correct boxes at three strictness levels of IoU for the whole image, the centred box, the centred Gaussian and the made-up maps; all fall as the IoU rises."}}
 size = trivial.centre_box(splits["val"].boxes, splits["val"].sizes)
 found = trivial.baselines(test, splits["val"]) | {"the made-up maps": result}
 fig, ax = plt.subplots(figsize=(7.5, 4))

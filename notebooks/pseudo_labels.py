@@ -99,7 +99,7 @@ Markdown(
 # right, so that poor pseudo-labels are in the picture too. Dark pixels of the fourth column belong to no
 # pool and are never sampled. The samples of three steps have three shapes.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "One row for each of four images: the image with its mask, the teacher's map, what lies above Otsu's threshold, the foreground and background pools, and the points sampled in three steps, orange for foreground and blue for background."}}
 main = sampler.to_grid(
     torch.from_numpy(np.ascontiguousarray(cams["the profile's teacher"])).float() / 255, size
 )
@@ -209,7 +209,7 @@ report.table(table, f"Quality of the pseudo-labels (%), against each image's {of
 # (The two pools do not influence each other, so curves say what a table of all pairs would.) The dotted
 # line is the profile's setting.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Three panels against the size of a pool, one curve for each kind of pseudo-label: share of foreground samples in the object, share of the object reached, share of background samples outside it; a dotted line marks the setting used."}}
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 swept = {}
 for name, group in cams.items():
@@ -301,7 +301,7 @@ shown
 # images. Above the dashed line, a student beats its pseudo-labels. The kinds differ in the maps alone,
 # except that the student of the hard CLIP also has that CLIP's class texts, orthogonalised, as anchors.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Localization of the student against the quality of its pseudo-labels, one mark with an interval for each kind: left by the share of right samples, right by the MaxBoxAcc of the maps, where a dashed diagonal means that student and maps are equal."}}
 KEY = "MaxBoxAcc@0.5"
 students = {name: evidence.meters(group[:1]) for name, group in found.items()}
 frame = pd.DataFrame(
