@@ -36,7 +36,7 @@ from IPython.display import Markdown
 from tedloc import audit, audit_setup, audit_tables, complexity, full_size, paper, plots, report
 
 plots.use_style()
-BLUE, ORANGE, GREY = "#0b84c4", "#d55e00", "#808080"
+BLUE, ORANGE, GREY = "var(--tedloc-good)", "var(--tedloc-bad)", "var(--tedloc-open)"
 COLOURS = {audit.CONSISTENT: BLUE, audit.UNDECIDED: GREY, audit.IN_PART: GREY, audit.PERMUTED: ORANGE,
            audit.MISLABELLED: ORANGE, audit.IMPOSSIBLE: ORANGE, audit.REFUTED: ORANGE}  # fmt: skip
 with torch.device("meta"):

@@ -1,9 +1,13 @@
 """One look for every figure of the book: white ground, readable type, colours safe for colour-blind readers.
 
+A figure's alternative text stands with its notebook cell: ``# %% mystnb={"image": {"alt": "..."}}``.
+
 Ground truth is drawn dashed in bluish green and predictions solid in vermilion, so that line style tells them
 apart where colour does not. Score maps use one perceptually even colour map.
 """
 
+import io
+import sys
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
@@ -52,6 +56,25 @@ _STYLE = {
 def use_style() -> None:
     """Set the book's style for every figure that follows. The first call of every notebook."""
     sns.set_theme(style="ticks", palette=list(PALETTE), rc=_STYLE)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        plt.switch_backend(plt.get_backend())  # a notebook's backend, once at work, would set its own formats
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].for_type(Figure, lambda figure: None if _has_photos(figure) else picture(figure))
+        formatters["image/jpeg"].for_type(Figure, lambda figure: picture(figure) if _has_photos(figure) else None)
+
+
+def picture(figure: Figure) -> bytes:
+    """A figure as a page shows it: JPEG where it holds photos or large matrices, a quarter of the bytes; else PNG."""
+    file = io.BytesIO()
+    jpeg = {"format": "jpeg", "pil_kwargs": {"quality": 88, "optimize": True}}
+    figure.savefig(file, dpi=figure.dpi, **(jpeg if _has_photos(figure) else {"format": "png"}))
+    return file.getvalue()
+
+
+def _has_photos(figure: Figure) -> bool:
+    arrays = [image.get_array() for ax in figure.axes for image in ax.images]
+    return any(array.ndim == 3 or array.size > 100_000 for array in arrays)
 
 
 def _overlay() -> LinearSegmentedColormap:

@@ -23,11 +23,12 @@ MISSING = "–"
 PROVENANCE = ("profile", "dataset", "split", "num_images", "seeds", "device", "date", "commit", "synthetic",
               "threshold")  # fmt: skip
 
-# Blue, orange and grey keep apart for every common colour blindness, and show on white and on near-black.
+# Blue, orange and grey keep apart for every common colour blindness. The book's style sheet knows the shade that can
+# be read on its ground, light or dark; elsewhere the one given here holds.
 _LABELS = {
-    True: ("holds", "#0b84c4"),
-    False: ("does not hold", "#d55e00"),
-    None: ("cannot be decided here", "#808080"),
+    True: ("holds", "var(--tedloc-good, #0b84c4)"),
+    False: ("does not hold", "var(--tedloc-bad, #d55e00)"),
+    None: ("cannot be decided here", "var(--tedloc-open, #808080)"),
 }
 
 _STYLES = [
