@@ -14,12 +14,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := $(VENV)/installed-from-lock
 MATHS := book/node_modules/mathjax/es5/tex-svg-full.js
 
-.PHONY: help book test maths notebooks clean
+.PHONY: help book test browser maths notebooks clean
 
 help:
 	@echo "make book                 install, run all notebooks, build the book, print its first page's path"
 	@echo "make book PROFILE=smoke   the same in seconds a notebook: it shows that all runs, its numbers mean nothing"
 	@echo "make test                 install, then unit tests and all notebooks in the smoke profile"
+	@echo "make browser              open every page of the built book in a headless Chromium and check it"
 	@echo "make notebooks            write each notebooks/NAME.ipynb anew from NAME.py"
 	@echo "make clean                remove the built pages and executed notebooks (runs and caches stay)"
 
@@ -32,6 +33,10 @@ book: $(INSTALLED) maths
 test: $(INSTALLED)
 	@echo "== tests"
 	@$(VENV)/bin/python -m pytest
+
+browser: $(INSTALLED)
+	@echo "== pages in a browser"
+	@$(VENV)/bin/python -m pytest -n 0 -m browser tests/browser
 
 # Exactly what the lock names, each file checked by its hash; then the package itself, editable. The stamp is newer
 # than both files only when all of it went through, so an interrupted installation goes on at the next call.
