@@ -1,18 +1,21 @@
-"""Pages that load what they show and nothing else, and that say in their head what they are about.
+"""Pages that load what they show and nothing else, that say in their head what they are about, and fit a phone.
 
 Jupyter Book puts the scripts of live kernels on every page; this book has none. The theme's own weight is cut by
-``_templates/static/webpack-macros.html``.
+``_templates/static/webpack-macros.html``. Figures wider than ``WIDE`` get a class, by which the style sheet keeps
+them at a size that can be read on a phone.
 """
 
 import html
 import shutil
 from pathlib import Path
 
+import imagesize
 from docutils import nodes
 
 UNUSED_SCRIPTS = ("thebe",)  # in a script's name or text
 UNUSED_FOLDERS = ("vendor/fontawesome",)  # below _static
 LONGEST = 200  # characters of a description
+WIDE = 900  # pixels
 
 # The reader's colour scheme before anything is drawn; the theme's script, at the end of the page, goes on from it.
 # Without scripts the page is light.
@@ -48,6 +51,13 @@ def lighten(app, pagename, templatename, context, doctree):
     context["metatags"] = context.get("metatags", "") + meta + EARLY
 
 
+def mark_wide(app, doctree, docname):
+    for image in doctree.findall(nodes.image):
+        file = Path(app.srcdir, image["uri"])
+        if file.is_file() and imagesize.get(file)[0] > WIDE:
+            image["classes"].append("wide")
+
+
 def remove_unused(app, exception):
     if exception is None and app.builder.format == "html":
         for name in UNUSED_FOLDERS:
@@ -55,6 +65,7 @@ def remove_unused(app, exception):
 
 
 def setup(app):
+    app.connect("doctree-resolved", mark_wide)
     app.connect("html-page-context", lighten, priority=900)
     app.connect("build-finished", remove_unused, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
