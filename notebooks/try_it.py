@@ -47,8 +47,8 @@ Markdown(
 knows no other. It has no way of saying that nothing is there, or that it does not know: a photo of a street gets the
 box of whatever looks most like an object to it, and the name of one of its classes. The softmax shares sum to one
 whatever the picture shows, so a high share is no sign that the answer means anything. On pictures of pure noise the
-best class gets a share of {on_noise.mean():.0%} on average ({len(noise)} pictures), on test images
-{on_test.mean():.0%} ({len(on_test)} of them). Its accuracy is known for pictures like its test images only:
+best class gets a share of {100 * on_noise.mean():.0f} % on average ({len(noise)} pictures), on test images
+{100 * on_test.mean():.0f} % ({len(on_test)} of them). Its accuracy is known for pictures like its test images only:
 MaxBoxAcc {report.number(run["MaxBoxAcc@0.5 (val threshold)"])} % at the threshold used here, which was chosen on
 validation images, and Top-1 accuracy {report.number(run["Top-1 CL"])} % over {run["num_images"]} test images, at a
 resolution of {localizer.encoder.image_size} x {localizer.encoder.image_size} pixels, to which every picture is
@@ -75,8 +75,7 @@ panels = [
     )
     for sample in samples
 ]
-half = (len(panels) + 1) // 2
-plots.grid_of_localizations([panels[:half], panels[half:]], cell=1.6)
+plots.grid_of_localizations([panels[i : i + 3] for i in range(0, len(panels), 3)], cell=1.9)
 plt.show()
 
 # %% [markdown]

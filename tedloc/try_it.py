@@ -1,8 +1,8 @@
 """The page on which a reader's browser runs TeD-Loc: what it needs, as one object that a notebook displays.
 
-``Page`` shows itself as HTML (``book/_static/try-it.js`` makes it work) and carries the model along in the same
-output, under a MIME type of our own, which ``book/_ext/page_assets.py`` writes out as a script beside the book's pages.
-So the page is small, the model is fetched when the reader asks for it, and an executed notebook is complete in itself.
+``Page`` shows itself as HTML (``book/_static/try-it.js`` makes it work) and carries the model along in the metadata of
+the same output, from where ``book/_ext/page_assets.py`` writes it out as a script beside the book's pages. So the page
+is small, the model is fetched when the reader asks for it, and an executed notebook is complete in itself.
 
 The element ``.try-it`` tells of its state in attributes, for tests:
 
@@ -28,10 +28,12 @@ import numpy as np
 from PIL import Image
 
 from tedloc import onnx_export, plots
+from tedloc.complexity import count_parameters
 from tedloc.predict import Found, Localizer
 
-ASSET = "application/vnd.tedloc.asset+json"  # path below _static -> gzip, base64
+ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
 STOPS = 32  # of the overlay's colour map
+LARGEST = 50e6  # bytes of a model that a page may bring along
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +56,16 @@ class Page:
     localizer: Localizer
     samples: Sequence[Sample]
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict[str, Any], dict[str, Any]]:
+        weight = 4 * count_parameters(self.localizer.encoder, self.localizer.network)
+        if weight > LARGEST:
+            words = f"The model of this profile weighs {weight / 1e6:,.0f} MB, too much to be run in a page."
+            return {"text/plain": words, "text/html": f"<p>{words}</p>"}, {}
         model, story = exported(self.localizer)
         packed = base64.b64encode(gzip.compress(model, mtime=0)).decode()
         path = f"try-it/{self.localizer.about['profile']}.js"
-        return {
-            "text/plain": "The page that this makes works in the book.",
-            "text/html": self.html(story, path, len(packed)),
-            ASSET: {path: packed},
-        }
+        data = {"text/plain": "This works in the built book.", "text/html": self.html(story, path, len(packed))}
+        return data, {ASSETS: {path: packed}}
 
     def html(self, story: dict[str, Any], path: str, weight: int) -> str:
         """path, weight: of the model's script below ``_static``, in bytes."""
@@ -125,4 +128,4 @@ def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
 def describe(localizer: Localizer, sample: Sample) -> str:
     """PyTorch's answer for a sample, in words."""
     best = int(sample.found.scores.argmax())
-    return f"{localizer.class_names[best]}, softmax {localizer.shares(sample.found.scores)[best]:.0%}"
+    return f"{localizer.class_names[best]}, softmax {100 * localizer.shares(sample.found.scores)[best]:.0f} %"

@@ -3,9 +3,9 @@
 A page that is opened from the disk may load a script, and nothing else: browsers refuse it every other file. So data
 travels as a script that puts it, gzipped and in base64, into ``window.tedlocAssets`` by its path below ``_static``.
 
-Notebooks bring such data in their outputs, under the MIME type ``ASSET`` (see ``tedloc.try_it``). ONNX Runtime, which
-runs a model in the browser, comes from npm like MathJax; where npm has not installed it, it is left out, and the page
-says so. The files must not lie below the book's own ``_static``: Jupyter Book 1 adds every script there to every page.
+Notebooks bring such data in the metadata of their outputs (see ``tedloc.try_it``). ONNX Runtime, which runs a model in
+the browser, comes from npm like MathJax; where npm has not installed it, it is left out, and the page says so. The files
+must not lie below the book's own ``_static``: Jupyter Book 1 adds every script there to every page.
 """
 
 import base64
@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-ASSET = "application/vnd.tedloc.asset+json"
+ASSETS = "tedloc-assets"
 RUNTIME = Path("node_modules", "onnxruntime-web", "dist")
 
 
@@ -27,11 +27,11 @@ def script(path: str, packed: str) -> str:
 def assets_of(notebook: Path) -> Iterator[tuple[str, str]]:
     """The assets that a notebook's outputs bring: path below ``_static``, and the packed data."""
     text = notebook.read_text(encoding="utf-8")
-    if ASSET not in text:
+    if ASSETS not in text:
         return
     for cell in json.loads(text)["cells"]:
         for output in cell.get("outputs", []):
-            yield from output.get("data", {}).get(ASSET, {}).items()
+            yield from output.get("metadata", {}).get(ASSETS, {}).items()
 
 
 def write(file: Path, content: str) -> None:

@@ -31,7 +31,8 @@
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  /* An ONNX Runtime session. The WebAssembly is handed over as bytes, its module as a blob: nothing is fetched. */
+  /* An ONNX Runtime session. The WebAssembly is handed over as bytes, its module as a blob: nothing is fetched. The
+     module asks for files relative to its own address, and a blob's is none that others could be relative to. */
   async function openModel(path) {
     if (typeof DecompressionStream === "undefined") {
       throw new Error("This browser is too old to unpack the model; one from 2023 or later can.");
@@ -48,7 +49,8 @@
     env.wasm.numThreads = 1;
     env.wasm.proxy = false;
     env.wasm.wasmBinary = wasm.buffer;
-    env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([module], { type: "text/javascript" })) };
+    const code = new TextDecoder().decode(module).replaceAll("import.meta.url", JSON.stringify(STATIC.href));
+    env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([code], { type: "text/javascript" })) };
     return window.ort.InferenceSession.create(await asset(path), { executionProviders: ["wasm"] });
   }
 
