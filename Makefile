@@ -49,15 +49,16 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(VENV)/bin/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Formulas are drawn by MathJax. With npm its pinned file is installed and the book needs no network; without, the
-# pages load it from the network when they are read.
+# Formulas are drawn by MathJax, and the page "Try it on your image" runs its model with ONNX Runtime. With npm both are
+# installed, pinned, and the book needs no network; without, the pages load MathJax from the network when they are read,
+# and that page shows its samples only.
 maths:
 	@if [ book/package-lock.json -ot $(MATHS) ]; then :; \
 	elif command -v npm >/dev/null; then \
-	  echo "== MathJax, for formulas without a network"; \
+	  echo "== MathJax and ONNX Runtime, for pages that need no network"; \
 	  npm ci --prefix book --ignore-scripts --no-audit --no-fund --loglevel=error && touch $(MATHS) || \
-	  echo "npm could not install MathJax: formulas will need a network when the book is read" >&2; \
-	else echo "npm is not installed: formulas will need a network when the book is read" >&2; fi
+	  echo "npm could not install MathJax and ONNX Runtime: formulas will need a network when the book is read, and no model runs in it" >&2; \
+	else echo "npm is not installed: formulas will need a network when the book is read, and no model runs in it" >&2; fi
 
 notebooks: $(INSTALLED)
 	@$(VENV)/bin/jupytext --quiet --update --to ipynb notebooks/*.py

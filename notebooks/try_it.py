@@ -29,7 +29,7 @@ from tedloc.features import open_data
 
 plots.use_style()
 P = profiles.get(profile, settings)
-(run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1]))
+(run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1], routes=(predict.ROUTE,)))
 localizer = predict.load(run.folder)
 images = open_data(P.data, "test")
 samples = try_it.samples(localizer, images)
