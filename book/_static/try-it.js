@@ -128,7 +128,8 @@
       `The first picture loads the model (${data.megabytes} MB) and the runtime; after that each takes an instant.`);
     const canvas = element("canvas", { role: "img", "aria-label": "No picture yet" });
     const words = element("div", { class: "try-it-words" });
-    const result = element("div", { class: "try-it-result", hidden: "" }, element("div", {}, canvas), words);
+    const legend = element("figcaption");
+    const result = element("div", { class: "try-it-result", hidden: "" }, element("figure", {}, canvas, legend), words);
     root.append(drop, element("p", { class: "try-it-or" }, "Or one of these, which the model was not trained on:"), row,
       status, result);
 
@@ -175,6 +176,8 @@
       const rounded = answer.box.map((edge) => edge.toFixed(1));
       canvas.setAttribute("aria-label", `The picture with the score map and a box from ${rounded[0]}, ${rounded[1]} `
         + `to ${rounded[2]}, ${rounded[3]}`);
+      legend.textContent = "Bright: where the model sees the object. Solid: its box."
+        + (picture.target ? " Dashed: the true box." : "");
       const heads = ["class", "score", "softmax"].map((name) => element("th", { scope: "col" }, name));
       const table = element("table", {}, element("caption", {}, "Its classes, best first"),
         element("thead", {}, element("tr", {}, ...heads)));
