@@ -1,27 +1,29 @@
 """How every table of the book looks: the paper's number, ours, the difference, and what ours is measured on.
 
 ``comparison`` puts measured numbers beside printed ones, ``table`` shows any other frame, ``verdicts`` says
-claim by claim whether it holds. All give a ``Table``, which shows itself as HTML (light and dark, wide
+claim by claim whether it holds. All give a ``tedloc.table.Table``, which shows itself as HTML (light and dark, wide
 tables scroll in their own box), as Markdown and as plain text.
 """
 
-import html
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from tedloc import paths
-from tedloc.errors import UserError
+from tedloc.table import MISSING, NOT_RUN, PROVENANCE, Table, badge, number
 
-NOT_RUN = "not run here"
-MISSING = "–"
-PROVENANCE = ("profile", "dataset", "split", "num_images", "seeds", "device", "date", "commit", "synthetic",
-              "threshold")  # fmt: skip
+__all__ = ["MISSING", "NOT_RUN", "PROVENANCE", "Table", "Verdict", "badge", "comparison", "measured", "measured_on",
+           "number", "table", "verdict", "verdicts"]  # fmt: skip
+
+VERDICTS = "application/vnd.tedloc.verdicts+json"  # how an executed notebook carries its verdicts
+RESULTS = "application/vnd.tedloc.results+json"  # and the main metrics of its methods; see tedloc.stored
+OWN = "not in the paper"  # the origin of a claim that is a control of ours
 
 # Blue, orange and grey keep apart for every common colour blindness. The book's style sheet knows the shade that can
 # be read on its ground, light or dark; elsewhere the one given here holds.
@@ -30,120 +32,6 @@ _LABELS = {
     False: ("does not hold", "var(--tedloc-bad, #d55e00)"),
     None: ("cannot be decided here", "var(--tedloc-open, #808080)"),
 }
-
-_STYLES = [
-    {"selector": "", "props": "border-collapse: collapse; margin: 0; font-size: 0.9em; width: auto;"},
-    {"selector": "th, td", "props": "padding: 0.3em 0.7em; vertical-align: top;"},
-    {
-        "selector": "td",
-        "props": "text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;",
-    },
-    {
-        "selector": "th.row_heading, th.index_name, th.blank",
-        "props": "text-align: left; font-weight: 500; min-width: 7em;",
-    },
-    {"selector": "th.col_heading", "props": "text-align: right; vertical-align: bottom;"},
-    {"selector": "td.aside", "props": "opacity: 0.65; font-style: italic;"},
-]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A finished table: ``cells`` as shown (text), ``numbers`` behind them, one caption line."""
-
-    cells: pd.DataFrame
-    numbers: pd.DataFrame
-    caption: str = ""
-    colours: Mapping[str, str] | None = None  # text of a cell -> colour
-    asides: frozenset[str] = frozenset({NOT_RUN, MISSING})  # texts that stand where a number is not
-
-    def styler(self) -> Styler:
-        """The pandas Styler behind the HTML, for those who want to restyle it."""
-        styles = list(_STYLES)
-        for position, width in enumerate(map(self._text_width, self._columns())):
-            if width:
-                props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, 22):.0f}em;"
-                styles.append({"selector": f"td.col{position}, th.col_heading.col{position}", "props": props})
-        if max(map(len, map(str, self.cells.index)), default=0) > 40:
-            styles.append({"selector": "th.row_heading", "props": "min-width: 13em;"})
-        if self.cells.columns.nlevels > 1:
-            styles.append({"selector": "th.col_heading.level0", "props": "text-align: center;"})
-        cells = self.cells
-        if cells.columns.nlevels == 1:  # the index's name moves into the corner instead of a line of its own
-            cells = cells.rename_axis(index=None, columns=cells.index.name)
-        if not cells.index.is_unique:
-            cells = cells.set_axis(_grouped(cells.index), axis=0)
-        styler = cells.style.format(html.escape).set_table_attributes('class="dataframe"')
-        styler = styler.set_table_styles(styles, overwrite=False)
-        styler = styler.set_td_classes(cells.map(lambda cell: "aside" if cell in self.asides else ""))
-        for cell, colour in (self.colours or {}).items():
-            styler = styler.map(
-                lambda shown, cell=cell, colour=colour: _emphasis(colour) if shown == cell else ""
-            )
-        return styler
-
-    def _text_width(self, cells: Sequence[str]) -> int:
-        """0 for a column of numbers, which stands on the right; else the length of its longest text."""
-        words = (cell for cell in cells if cell not in self.asides)
-        return max((len(cell) for cell in words if cell.lstrip("+−")[:1] not in "0123456789"), default=0)
-
-    def _columns(self) -> list[list[str]]:
-        return [list(self.cells.iloc[:, position]) for position in range(self.cells.shape[1])]
-
-    def _repr_html_(self) -> str:
-        return (
-            f'<div class="tedloc-table" style="margin: 0.8em 0"><div style="overflow-x: auto">'
-            f"{self.styler().to_html()}</div>"
-            f'<div style="font-size: 0.85em; opacity: 0.8">{html.escape(self.caption)}</div>'
-            "</div>"
-        )
-
-    def to_markdown(self) -> str:
-        """A pipe table with the caption line below."""
-        header = [_flat(self.cells.index.name or "")] + [_flat(name) for name in self.cells.columns]
-        rows = [
-            [_flat(name), *map(str, cells)]
-            for name, cells in zip(self.cells.index, self.cells.values, strict=True)
-        ]
-        aligned = [":--"] + [":--" if self._text_width(cells) else "--:" for cells in self._columns()]
-        lines = [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-            for row in [header, aligned, *rows]
-        ]
-        return "\n".join(lines) + (f"\n\n*{self.caption}*" if self.caption else "")
-
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
-
-    def __repr__(self) -> str:
-        return self.cells.to_string() + (f"\n{self.caption}" if self.caption else "")
-
-
-def _flat(name) -> str:
-    return " ".join(str(part) for part in name if part != "") if isinstance(name, tuple) else str(name)
-
-
-def _grouped(labels: Iterable) -> list[str]:
-    """Blank a label that repeats the one above; zero-width spaces keep all apart, as the Styler needs."""
-    shown, above = [], None
-    for position, label in enumerate(labels):
-        shown.append(("" if label == above else str(label)) + "\u200b" * position)
-        above = label
-    return shown
-
-
-def _emphasis(colour: str) -> str:
-    return f"color: {colour}; font-weight: 600"
-
-
-def number(value: float | None, decimals: int = 1, signed: bool = False) -> str:
-    """Fixed decimals with a true minus sign and thin thousands; a dash for None and NaN."""
-    if value is None or not np.isfinite(value):
-        return MISSING
-    value = round(value, decimals) + 0.0  # no sign on what shows as zero
-    text = f"{value:{'+' if signed and value else ''},.{decimals}f}"
-    return text.replace(",", " ").replace("-", "−")
-
 
 def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:
     """One value, "mean ± sd (n=…)" over seeds (sample deviation), "not run here", or the text itself."""
@@ -157,28 +45,6 @@ def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> s
     if len(seeds) == 1:
         return number(seeds[0], decimals)
     return f"{number(seeds.mean(), decimals)} ± {number(seeds.std(ddof=1), decimals)} (n={len(seeds)})"
-
-
-def badge(provenance: Mapping) -> str:
-    """One line that says what numbers were measured on. Raises ``UserError`` for a key it does not know."""
-    unknown = set(provenance) - set(PROVENANCE)
-    if unknown:
-        raise UserError(f"provenance has unknown keys {sorted(unknown)}; known are {', '.join(PROVENANCE)}")
-    known = {key: value for key, value in provenance.items() if value not in (None, "")}
-    parts = []
-    if "dataset" in known:
-        kind = " (synthetic images)" if known.get("synthetic") else ""
-        parts.append(f"{known['dataset']}{kind}" + (f", {known['split']} split" if "split" in known else ""))
-    if "num_images" in known:
-        parts.append(f"{number(known['num_images'], 0)} images")
-    if "seeds" in known:
-        seeds = [known["seeds"]] if np.isscalar(known["seeds"]) else list(known["seeds"])
-        parts.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
-    if "threshold" in known:
-        parts.append(f"threshold: {known['threshold']}")
-    parts += [str(known[key]) for key in ("device", "date") if key in known]
-    parts += [f"{key} {known[key]}" for key in ("commit", "profile") if key in known]
-    return "Measured on " + " · ".join(parts) if parts else ""
 
 
 def measured_on(**known) -> dict:
@@ -206,7 +72,7 @@ def table(
         places = decimals.get(name, 1) if isinstance(decimals, Mapping) else decimals
         places = 0 if pd.api.types.is_integer_dtype(frame.dtypes.iloc[position]) else places
         cells.isetitem(position, [_cell(value, places) for value in frame.iloc[:, position]])
-    return Table(cells, frame, _caption(caption, provenance), colours)
+    return Table(cells, frame, caption, colours, provenance=provenance)
 
 
 def _cell(value, decimals: int) -> str:
@@ -215,25 +81,23 @@ def _cell(value, decimals: int) -> str:
     return number(value, decimals) if isinstance(value, (int, float, np.number)) else str(value)
 
 
-def _caption(caption: str, provenance: Mapping | None) -> str:
-    return " ".join(part for part in (caption, badge(provenance) if provenance else "") if part)
-
-
 def comparison(
     rows: Iterable[Mapping],
     provenance: Mapping | None = None,
     paper_dataset: str | None = None,
     caption: str = "",
     decimals: int = 1,
+    data: Mapping[str, Any] | None = None,
 ) -> Table:
     """Paper, ours and their difference, side by side.
 
     rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None
         for "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
         several metrics, ``column``.
-    provenance: see ``PROVENANCE``; becomes the caption line.
+    provenance: see ``PROVENANCE``; becomes the badges below.
     paper_dataset: the data set of the paper's numbers. When ours come from other data the difference would
         compare two data sets, so it is left out and the caption says so.
+    data: JSON that goes into the executed notebook beside the table, for ``tedloc.stored``.
     """
     rows = [{"column": "", **row} for row in rows]
     dataset = (provenance or {}).get("dataset") or ""
@@ -260,22 +124,37 @@ def comparison(
     if on_other_data:
         caption += f" The paper's column is {paper_dataset}; ours is other data: compare orders, not values."
     reasons = {row["ours"] for row in rows if isinstance(row["ours"], str)}
-    return Table(cells.fillna(MISSING), numbers, _caption(caption.strip(), provenance),
-                 asides=frozenset({NOT_RUN, MISSING} | reasons))  # fmt: skip
+    return Table(cells.fillna(MISSING), numbers, caption.strip(), asides=frozenset({NOT_RUN, MISSING} | reasons),
+                 provenance=provenance, data={} if data is None else {RESULTS: data})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, whether it holds (None: cannot be decided here), the evidence, perhaps a sharper word."""
+    """A claim, whether it holds (None: cannot be decided here), the evidence, perhaps a sharper word.
+
+    The claim may close with its origin in brackets: "(Table 2)", "(section 4.2)", "(not in the paper)".
+    name: what the claim is called in every profile, where its own words depend on the profile
+    """
 
     claim: str
     holds: bool | None
     evidence: str
     word: str = ""
+    name: str = ""
 
     @property
     def label(self) -> str:
-        return self.word or _LABELS[self.holds][0]
+        return self.word or label(self.holds)
+
+    def called(self, name: str) -> "Verdict":
+        """The same verdict under a name that does not depend on the profile."""
+        return replace(self, name=name)
+
+    def to_json(self, origin: str = "") -> dict[str, Any]:
+        """name, origin ("" when not known), holds, label, evidence. origin: for a claim that closes without one."""
+        claim, own = split_origin(self.claim)
+        return {"name": self.name or claim, "origin": own or origin, "holds": self.holds, "label": self.label,
+                "evidence": self.evidence}  # fmt: skip
 
     def _repr_html_(self) -> str:
         return verdicts([self])._repr_html_()
@@ -284,16 +163,38 @@ class Verdict:
         return f"**{self.label}**: {self.claim} ({self.evidence})"
 
 
+def split_origin(claim: str) -> tuple[str, str]:
+    """``"A beats B (Table 1)"`` -> ``("A beats B", "Table 1")``; the second is empty where no origin is named."""
+    words = r"not in the paper|[^()]*\b(?:Table|Tables|Figure|section|appendix|abstract)\b[^()]*"
+    found = re.fullmatch(rf"(.*) \(({words})\)", claim)
+    return (found[1], found[2]) if found else (claim, "")
+
+
 def verdict(claim: str, holds: bool | None, evidence: str, word: str = "") -> Verdict:
     """Say "holds", "does not hold" or "cannot be decided here", and why; ``word`` replaces that label."""
     return Verdict(claim, None if holds is None else bool(holds), evidence, word)
 
 
-def verdicts(found: Iterable[Verdict], caption: str = "") -> Table:
-    """Several verdicts as one table: claim, verdict, evidence."""
+def verdicts(found: Iterable[Verdict], caption: str = "", origin: str = "") -> Table:
+    """Several verdicts as one table: claim, verdict, evidence.
+
+    origin: where the paper makes the claims that do not say so themselves. The executed notebook carries all
+    verdicts as data too, from which the page *What holds* is made.
+    """
     found = list(found)
     frame = pd.DataFrame(
         {"verdict": [item.label for item in found], "evidence": [item.evidence for item in found]},
         index=pd.Index([item.claim for item in found], name="claim"),
     )
-    return Table(frame, frame, caption, {item.label: _LABELS[item.holds][1] for item in found})
+    colours = {item.label: colour(item.holds) for item in found}
+    return Table(frame, frame, caption, colours, data={VERDICTS: [item.to_json(origin) for item in found]})
+
+
+def label(holds: bool | None) -> str:
+    """The plain word for a verdict."""
+    return _LABELS[holds][0]
+
+
+def colour(holds: bool | None) -> str:
+    """The CSS colour that a verdict is written in."""
+    return _LABELS[holds][1]

@@ -1,11 +1,16 @@
 """Tables and figures say what they must: numbers, missing runs, provenance, verdicts."""
 
+import base64
+import io
+import re
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
 from tedloc import plots, report
+from tedloc import table as tables
 from tedloc.errors import UserError
 
 matplotlib.use("Agg")
@@ -110,6 +115,67 @@ def test_markdown_aligns_numbers_right_and_words_left():
 def test_numbers_keep_fixed_decimals_and_integers_none():
     cells = report.table(pd.DataFrame({"f": [1.0, np.nan], "i": [12345, 2], "b": [True, False]})).cells
     assert cells.values.tolist() == [["1.0", "12 345", "yes"], ["–", "2", "no"]]
+
+
+MEASURED = {"dataset": "aviary", "split": "test", "synthetic": True, "seeds": (0, 1, 2), "commit": "abc"}
+
+
+def test_every_part_of_the_provenance_is_a_badge_and_the_same_words_stand_in_plain_text():
+    shown = report.comparison(ROWS, MEASURED, caption="Table 1.")
+    page = shown._repr_html_()
+    for words in ("aviary, test split", "synthetic images", "seeds 0, 1, 2", "commit abc"):
+        assert f">{words}</span>" in page and words in shown.caption and words in shown.to_markdown()
+    assert page.count('role="listitem"') == 4 and 'aria-label="Measured on"' in page
+    assert "tedloc-badges" not in report.comparison(ROWS)._repr_html_()
+
+
+def test_what_was_not_run_is_marked_apart_from_a_dash():
+    page = report.comparison(ROWS)._repr_html_()
+    assert re.search(r'class="[^"]*aside not-run[^"]*"[^>]*>not run here<', page)
+    assert re.search(r'class="[^"]*aside ?"[^>]*>–<', page)
+
+
+def downloaded(shown: report.Table) -> tuple[list[str], pd.DataFrame]:
+    """The comment lines and the rows of the file that a reader of the page downloads."""
+    link = r'download="[a-z0-9-]+\.csv" href="data:text/csv;charset=utf-8;base64,([^"]+)"'
+    encoded = re.search(link, shown._repr_html_())
+    text = base64.b64decode(encoded[1]).decode()
+    return [line for line in text.splitlines() if line.startswith("# ")], pd.read_csv(io.StringIO(text), comment="#")
+
+
+def test_the_download_holds_the_numbers_at_full_precision_and_says_where_they_come_from():
+    rows = [{"row": "A", "paper": 1.0, "ours": [1 / 3, 2 / 3]}, {"row": "B, or not", "paper": None, "ours": None}]
+    about, read = downloaded(report.comparison(rows, MEASURED, caption="Table 1, CUB."))
+    assert about == ["# Table 1, CUB.", "# " + report.badge(MEASURED)]
+    assert list(read.columns) == ["row", "paper", "ours", "difference"] and list(read["row"]) == ["A", "B, or not"]
+    assert float(read["ours"][0]) == np.mean([1 / 3, 2 / 3]) and read["ours"][1] == "not run here"
+    assert read["paper"].isna()[1]
+
+
+def test_columns_of_two_levels_and_rows_of_one_name_keep_their_names_in_the_download():
+    frame = pd.DataFrame({("MaxBoxAcc", "paper"): [1.5, 2.5]}, index=["GenPromp", "GenPromp"])
+    _, read = downloaded(report.table(frame))
+    assert list(read.columns) == ["row", "MaxBoxAcc paper"] and list(read["row"]) == ["GenPromp", "GenPromp"]
+
+
+def test_a_large_table_is_no_burden_to_its_page():
+    frame = pd.DataFrame({"x": np.random.default_rng(0).random(2000)})
+    assert len(report.table(frame).csv()) > tables.LARGEST_CSV
+    assert "data:text/csv" not in report.table(frame)._repr_html_()
+
+
+def test_verdicts_travel_as_data_with_name_and_origin():
+    found = [
+        report.verdict("A beats B (caption of Table 1)", True, "3 > 2").called("ours beats theirs"),
+        report.verdict("C beats D (aviary/clip)", None, "?"),
+        report.verdict("E matters (not in the paper)", False, "no", word="refuted"),
+    ]
+    (shown,) = report.verdicts(found, origin="Table 5")._repr_mimebundle_().values()
+    assert [(v["name"], v["origin"], v["holds"], v["label"]) for v in shown] == [
+        ("ours beats theirs", "caption of Table 1", True, "holds"),
+        ("C beats D (aviary/clip)", "Table 5", None, "cannot be decided here"),
+        ("E matters", report.OWN, False, "refuted"),
+    ]  # fmt: skip
 
 
 LABELS = [(True, "holds"), (False, "does not hold"), (None, "cannot be decided here")]

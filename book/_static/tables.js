@@ -1,0 +1,91 @@
+/* Sortable tables: every column header of a table of ours becomes a button.
+
+   First press: numbers from large to small, words from A to Z; second press: the other way; third: as computed.
+   What is not a number (a dash, "not run here") stays last. A table whose rows are joined by rowspan is left alone. */
+(() => {
+  "use strict";
+
+  const NUMBER = /^([+\u2212-]?\d[\d\s\u2009\u202f]*(?:\.\d+)?)\s*%?\s*(?:\u00b1.*|\(.*\)|to .*)?$/;
+
+  function shown(cell) {
+    return cell.textContent.replace(/\u200b/g, "").trim();
+  }
+
+  function numberIn(text) {
+    const found = NUMBER.exec(text);
+    return found ? Number(found[1].replace("\u2212", "-").replace(/[\s\u2009\u202f]/g, "")) : NaN;
+  }
+
+  /* The lowest header cell of each column that belongs to it alone and says something. */
+  function headers(head) {
+    const lowest = [];
+    for (const row of head.rows) {
+      let column = 0;
+      for (const cell of row.cells) {
+        if (cell.colSpan === 1 && shown(cell)) lowest[column] = cell;
+        column += cell.colSpan;
+      }
+    }
+    return lowest;
+  }
+
+  function compare(a, b, numeric) {
+    return numeric ? a - b : a.localeCompare(b, "en", { numeric: true });
+  }
+
+  function prepare(table) {
+    const body = table.tBodies[0];
+    if (!table.tHead || !body || body.rows.length < 3) return;
+    const rows = [...body.rows];
+    if (rows.some((row) => [...row.cells].some((cell) => cell.rowSpan > 1 || cell.colSpan > 1))) return;
+
+    /* A label that repeats the one above is blank as computed; in any other order every row shows its own. */
+    const original = rows.map((row) => row.cells[0].textContent);
+    const labels = [];
+    rows.forEach((row, i) => labels.push(shown(row.cells[0]) || (i ? labels[i - 1] : "")));
+
+    function text(i, column) {
+      return column ? shown(rows[i].cells[column]) : labels[i];
+    }
+
+    const buttons = [];
+    headers(table.tHead).forEach((header, column) => {
+      if (column >= rows[0].cells.length) return;
+      const all = rows.map((row, i) => text(i, column));
+      const aside = rows.map((row, i) => all[i] === "" || all[i] === "\u2013"
+        || row.cells[column].classList.contains("aside"));
+      const numeric = all.some((_, i) => !aside[i]) && all.every((value, i) => aside[i] || !isNaN(numberIn(value)));
+      const keys = numeric ? all.map(numberIn) : all;
+      const first = numeric ? "descending" : "ascending";
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "tedloc-sort";
+      button.append(...header.childNodes);
+      header.append(button);
+      buttons.push(header);
+      button.addEventListener("click", () => {
+        const now = header.getAttribute("aria-sort");
+        const next = !now ? first : now !== first ? "" : first === "ascending" ? "descending" : "ascending";
+        buttons.forEach((other) => other.removeAttribute("aria-sort"));
+        const order = rows.map((_, i) => i);
+        if (next) {
+          header.setAttribute("aria-sort", next);
+          const sign = next === "ascending" ? 1 : -1;
+          order.sort((a, b) => aside[a] - aside[b] || (aside[a] ? a - b : sign * compare(keys[a], keys[b], numeric)) || a - b);
+        }
+        order.forEach((i) => {
+          if (original[i] !== labels[i]) rows[i].cells[0].textContent = next ? labels[i] : original[i];
+          body.append(rows[i]);
+        });
+      });
+    });
+    table.classList.add("tedloc-sortable");
+  }
+
+  function start() {
+    document.querySelectorAll(".tedloc-table table").forEach(prepare);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();
