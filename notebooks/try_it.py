@@ -89,5 +89,5 @@ plt.show()
 # python -m tedloc.onnx_export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
 # ```
 #
-# `python -m tedloc.train` prints the folder of a run. The [reference](../api.md) of `tedloc.predict` says what is
-# in the files.
+# `python -m tedloc.train` prints the folder of a run; the page *The package* says, at `tedloc.predict`, what is in
+# the files.
