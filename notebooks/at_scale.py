@@ -26,10 +26,9 @@ from tedloc import plan, plots, profiles, report
 
 plots.use_style()
 repeat = 5 if profile == "smoke" else 50
-CUB, ILSVRC = profiles.get("cub"), profiles.get("ilsvrc")
 WORK = {
-    "CUB": plan.Work(5_994, 5_794, 200, CUB.optimiser.epochs, CUB.optimiser.batch_size),
-    "ILSVRC": plan.Work(1_281_167, 50_000, 1_000, ILSVRC.optimiser.epochs, ILSVRC.optimiser.batch_size),
+    "CUB": plan.at_paper_scale(profiles.get("cub")),
+    "ILSVRC": plan.at_paper_scale(profiles.get("ilsvrc")),
     "100 M photos": plan.Work(100_000_000, 50_000, 1_000, 1, 256),
 }
 MACHINES = {gpus: plan.Machine(gpus) for gpus in (1, 8, 64)}

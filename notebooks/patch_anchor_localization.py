@@ -260,4 +260,4 @@ for column, key in COLUMNS.items():
             f"paper ({COLUMN_OF_PAPER}) {report.number(quoted[0])} against {report.number(quoted[1])}; here ",
         )
     )
-report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
+report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.", "Table 4")

@@ -360,7 +360,7 @@ report.table(
 # %% tags=["remove-input"]
 verdicts = [
     evidence.judge_order(
-        f"Better pseudo-labels give better localization, judged by {name}",
+        f"Better pseudo-labels give better localization, judged by {name} (not in the paper)",
         frame[column].to_dict(),
         students,
         KEY,
@@ -375,7 +375,7 @@ verdicts = [
 ]
 verdicts.append(
     evidence.judge(
-        "TeD-Loc exceeds its pseudo-labels",
+        "TeD-Loc exceeds its pseudo-labels (Table 1)",
         evidence.difference(
             evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY
         ),
@@ -387,7 +387,7 @@ test = open_data(P.data, "test")
 disc = [trivial.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
 verdicts.append(
     evidence.judge(
-        "TeD-Loc exceeds the centre prior that taught it",
+        "TeD-Loc exceeds the centre prior that taught it (not in the paper)",
         evidence.difference(students["centre prior"], disc, KEY),
         meaningful,
         "MaxBoxAcc on test, TeD-Loc minus centred disc: ",

@@ -2,9 +2,14 @@
 
     python -m tedloc.book run [--profile aviary] [--only NAME] [--force] [-p KEY VALUE ...]
     python -m tedloc.book build
+    python -m tedloc.book record
+    python -m tedloc.book readme
+    python -m tedloc.book picture
 
-``run`` executes the notebooks of the table of contents in order and skips those whose result is current.
-``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does both.
+``run`` executes the notebooks of the table of contents in order (those that read others last) and skips those whose
+result is current. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book``
+does both. ``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's
+tables from it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
 """
 
 import argparse
@@ -29,7 +34,7 @@ def run(
     Stops at the first notebook that fails (``UserError``); those before it are kept.
     """
     profiles.get(profile)
-    chapters = [notebooks.select(only)] if only else notebooks.chapters()
+    chapters = [notebooks.select(only)] if only else notebooks.in_order(notebooks.chapters())
     for chapter in chapters:
         values = {"profile": chapter.profile or profile, **(parameters or {})}
         label = f"{chapter.name} [{values['profile']}]"
@@ -80,6 +85,17 @@ def build() -> Path:
     return pages / "html" / "index.html"
 
 
+def keep(what: str) -> None:
+    """Write what lies in the repository though it is computed: ``record``, ``readme``, ``picture``; see above."""
+    from tedloc import readme, stored  # they count operations with torch, which run and build do without
+    if what == "picture":
+        print(f"drew {readme.picture()}")
+        return
+    for name in stored.record() if what == "record" else ():
+        print(f"stored {notebooks.RESULTS / name}.json")
+    print(f"renewed {readme.write()}")
+
+
 def _value(text: str) -> Any:
     """A number, True, False, None or list as Python writes it; anything else is a string."""
     try:
@@ -99,9 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
                         help="a parameter of the notebooks; may be repeated")  # fmt: skip
     verbs.add_parser("build", help="render the pages")
+    verbs.add_parser("record", help="keep what the executed chapters found as tedloc/results/PROFILE.json")
+    verbs.add_parser("readme", help="renew the README's tables from the stored results")
+    verbs.add_parser("picture", help="draw the README's picture from finished runs")
     chosen = parser.parse_args(arguments)
     if chosen.verb == "build":
         print(f"The book is ready; open {build()}")
+    elif chosen.verb in ("record", "readme", "picture"):
+        keep(chosen.verb)
     else:
         parameters = {key: _value(value) for key, value in chosen.parameters}
         if "profile" in parameters:

@@ -27,8 +27,14 @@ from tedloc.runs import code_fingerprint, default_device, digest, provenance
 # Profiles whose data not every machine has: their folder below paths.data(), and where it comes from.
 DATA_TO_FETCH = {"tiny-imagenet": (tiny_imagenet.FOLDER, "the official Tiny-ImageNet archive")}
 
-# These two only run and show; a change in them leaves every result as it is.
-NOT_IN_RESULTS = ("tedloc.book", "tedloc.notebooks")
+# These only run and show; a change in them leaves every result as it is.
+NOT_IN_RESULTS = ("tedloc.book", "tedloc.notebooks", "tedloc.readme")
+
+# What a finished book says, kept with the package: one file a profile, written by `python -m tedloc.book record`.
+RESULTS = paths.PACKAGE / "results"
+
+# The tag of a cell that reads what the other chapters found. Its notebook runs after them, and again when they change.
+READS_OTHERS = "reads-other-chapters"
 
 # A kernel's own log (that it listens on a local port, that it was told to end) is not the reader's matter.
 QUIET_KERNEL = ["--IPKernelApp.log_level=50"]
@@ -58,6 +64,11 @@ class Chapter:
     def executed(self) -> Path:
         return paths.book() / "executed" / f"{self.name}.ipynb"
 
+    @property
+    def reads_others(self) -> bool:
+        """Whether it is made from other chapters, executed before it."""
+        return f'"{READS_OTHERS}"' in self.source.read_text()
+
 
 def chapters() -> list[Chapter]:
     """The notebooks of the table of contents, in its order. Raises ``UserError`` when one has no source."""
@@ -84,6 +95,11 @@ def chapters() -> list[Chapter]:
     return found
 
 
+def in_order(found: list[Chapter]) -> list[Chapter]:
+    """The chapters as they must be run: those that read others come last, whatever their place in the book."""
+    return sorted(found, key=lambda chapter: chapter.reads_others)
+
+
 def select(name: str) -> Chapter:
     """The chapter called ``name``, or any other notebook of that name. Raises ``UserError`` if there is none."""
     known = {chapter.name: chapter for chapter in chapters()}
@@ -95,12 +111,15 @@ def select(name: str) -> Chapter:
 
 def fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
     """Of all that decides what a notebook shows: its source, the package's code and files, the pinned versions, the
-    parameters and the place of the data."""
+    parameters and the place of the data; and, where it reads other chapters, those and the stored results."""
     modules = [".".join(file.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
                for file in sorted(paths.PACKAGE.rglob("*.py"))]  # fmt: skip
     files = [chapter.source, paths.root() / "requirements.lock"]
     files += [file for folder in (paths.PAPER, paths.WEIGHTS) for file in sorted(folder.rglob("*"))
               if file.is_file() and file.suffix not in (".py", ".pyc")]  # fmt: skip
+    if chapter.reads_others:
+        files += [other.executed for other in chapters() if not other.reads_others]
+        files += sorted(RESULTS.glob("*.json"))
     return digest({
         "code": code_fingerprint(*(module for module in modules if module not in NOT_IN_RESULTS)),
         "files": [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files if file.exists()],

@@ -22,6 +22,7 @@ from tedloc import complexity, full_size
 from tedloc.losses import LossSettings, total
 from tedloc.metrics import LocalizationMeter
 from tedloc.sampler import Samples
+from tedloc.settings import Profile
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class Work:
     epochs: int
     batch_size: int
     views: int = 2
+
+
+SIZES = {"cub": (5_994, 5_794, 200), "ilsvrc": (1_281_167, 50_000, 1_000)}  # training, test images; classes
+
+
+def at_paper_scale(profile: Profile) -> Work:
+    """The work of one run of TeD-Loc under one of the paper's profiles."""
+    return Work(*SIZES[profile.name], profile.optimiser.epochs, profile.optimiser.batch_size)
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,7 @@ def test_activations_grow_with_the_batch_and_the_weights_stay():
 @pytest.mark.parametrize("name", ["cub", "ilsvrc"])
 def test_the_profiles_header_states_the_estimate(name):
     profile = profiles.get(name)
-    sizes = {"cub": (5_994, 5_794, 200), "ilsvrc": (1_281_167, 50_000, 1_000)}
-    work = plan.Work(*sizes[name], profile.optimiser.epochs, profile.optimiser.batch_size)
+    work = plan.at_paper_scale(profile)
     hours = plan.stages(work, plan.counted(work.classes), plan.Machine())["GPU hours"].sum()
     memory = plan.training_bytes(work.classes, work.batch_size) / 1e9
     header = profiles.PROFILES[name].__doc__

@@ -1,0 +1,156 @@
+"""What the chapters found is read from executed notebooks, kept with the package, and shown with its origin."""
+
+import json
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from tedloc import book, notebooks, paths, profiles, report, stored
+from tedloc.errors import UserError
+
+STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux"}
+BETTER = report.verdict("A beats B (Table 1)", True, "+2 points")
+CONTROL = report.verdict("A beats chance (not in the paper)", None, "+1 point")
+RUN = SimpleNamespace(metrics={"provenance": {
+    "dataset": "aviary", "split": "test", "num_images": 600, "synthetic": True, "data": "f0", "device": "cpu",
+    "machine": "Linux", "commit": "abc"}})  # fmt: skip
+CELLS = [
+    {"row": "TeD-Loc", "column": "MaxBoxAcc", "paper": 98.7, "ours": [80.0, 82.0]},
+    {"row": "TeD-Loc", "column": "Top-1 Loc", "paper": float("nan"), "ours": [70.0, 70.0]},
+    {"row": "SCLIP", "column": "MaxBoxAcc", "paper": 85.8, "ours": "needs weights: CLIP"},
+    {"row": "BAS", "column": "MaxBoxAcc", "paper": 94.6, "ours": [60.0]},
+]
+HEADLINE = stored.headline(profiles.get("aviary"), RUN, CELLS, {"TeD-Loc": "ours"})
+
+
+@pytest.fixture
+def chapters(tmp_path, monkeypatch):
+    """Two chapters of the book's profile, one of its own, and one that reads them."""
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(notebooks, "RESULTS", tmp_path / "results")
+    monkeypatch.delenv("TEDLOC_DATA", raising=False)
+    for name in ("main_results", "ablation", "what_holds"):
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        tags = ' tags=["remove-input", "reads-other-chapters"]' if name == "what_holds" else ""
+        (tmp_path / "notebooks" / f"{name}.py").write_text(f"# %% [markdown]\n# # T\n\n# %%{tags}\n1\n")
+    listed = ("what_holds", "main_results", "ablation", "tiny-imagenet/main_results")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n" + "".join(f"  - file: executed/{name}\n" for name in listed))
+    return {chapter.name: chapter for chapter in notebooks.chapters()}
+
+
+def execute(chapter: notebooks.Chapter, profile: str, *outputs: report.Table, current: bool = True) -> None:
+    """Leave an executed notebook as papermill would, with the data of these tables."""
+    v4 = nbformat.v4
+    cell = v4.new_code_cell("x", outputs=[
+        v4.new_output("display_data", data={"text/plain": "x", **shown._repr_mimebundle_()}) for shown in outputs])
+    page = v4.new_notebook(cells=[v4.new_markdown_cell(f"# Title of {chapter.notebook}\n\nWords."), cell])
+    parameters = {"profile": profile}
+    made_from = notebooks.fingerprint(chapter, parameters) if current else "before"
+    page.metadata["tedloc"] = STORY | {"profile": profile, "parameters": parameters, "fingerprint": made_from}
+    chapter.executed.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(page, chapter.executed)
+
+
+def execute_all(chapters) -> None:
+    main = report.comparison(CELLS, data=HEADLINE)
+    execute(chapters["main_results"], "aviary", main, report.verdicts([BETTER, CONTROL]))
+    execute(chapters["ablation"], "aviary", report.verdicts([report.verdict("C helps", False, "−3")], origin="Table 2"))
+    notebooks.leave_out(chapters["tiny-imagenet/main_results"], "no photos")
+
+
+def test_headline_gives_mean_deviation_and_number_of_seeds_and_leaves_out_what_was_not_run():
+    methods = {method["method"]: method for method in HEADLINE["methods"]}
+    assert set(methods) == {"TeD-Loc", "BAS"} and methods["BAS"]["role"] == "compared"
+    assert methods["TeD-Loc"]["metrics"]["MaxBoxAcc"] == {"mean": 81.0, "sd": 1.4142, "n": 2, "paper": 98.7}
+    assert methods["TeD-Loc"]["metrics"]["Top-1 Loc"]["paper"] is None
+    assert methods["BAS"]["metrics"]["MaxBoxAcc"]["sd"] is None
+    assert HEADLINE["provenance"]["data"] == "f0" and HEADLINE["provenance"]["seeds"] == [0, 1, 2]
+
+
+def test_what_chapters_found_is_read_from_their_notebooks_by_profile(chapters):
+    assert stored.computed("aviary") == {}
+    execute_all(chapters)
+    found = stored.computed("aviary")
+    assert list(found) == ["aviary"] and found["aviary"]["results"] == HEADLINE
+    assert found["aviary"]["chapters"]["ablation"]["title"] == "Title of ablation"
+    assert stored.computed("smoke") == {}
+
+
+def test_a_record_keeps_every_verdict_and_where_it_comes_from(chapters):
+    execute_all(chapters)
+    assert stored.record() == ["aviary"]
+    kept = stored.stored()["aviary"]
+    assert kept == stored.computed("aviary")["aviary"] | {"recorded": kept["recorded"]}
+    assert stored.origin(kept) == "stored, computed 2026-01-02 at commit abc"
+    assert stored.origin(stored.computed("aviary")["aviary"]) == "computed 2026-01-02 at commit abc"
+
+
+def test_nothing_stale_incomplete_or_meaningless_is_recorded(chapters):
+    with pytest.raises(UserError, match="no chapter has been executed"):
+        stored.record()
+    execute_all(chapters)
+    execute(chapters["ablation"], "aviary", current=False)
+    with pytest.raises(UserError, match="chapter ablation was not executed in the profile 'aviary'.*--only ablation"):
+        stored.record()
+    chapters["ablation"].executed.unlink()
+    with pytest.raises(UserError, match="chapter ablation was not executed"):
+        stored.record()
+    for name in ("main_results", "ablation"):
+        execute(chapters[name], "smoke")
+    with pytest.raises(UserError, match="no chapter has been executed in a profile whose numbers mean something"):
+        stored.record()
+    assert stored.stored() == {}
+
+
+def test_recording_one_profile_keeps_what_was_stored_of_another(chapters):
+    execute(chapters["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([BETTER]))
+    assert stored.record() == ["tiny-imagenet"]
+    execute_all(chapters)
+    assert stored.record() == ["aviary"] and set(stored.stored()) == {"aviary", "tiny-imagenet"}
+
+
+def test_a_page_that_reads_others_comes_last_and_changes_with_them(chapters):
+    reader, other = chapters["what_holds"], chapters["ablation"]
+    assert list(chapters)[0] == "what_holds" and notebooks.in_order(list(chapters.values()))[-1] == reader
+    prints = [[notebooks.fingerprint(chapter, {}) for chapter in (reader, other)]]
+    for change in (lambda: execute_all(chapters), stored.record):
+        change()
+        prints.append([notebooks.fingerprint(chapter, {}) for chapter in (reader, other)])
+    assert len({first for first, _ in prints}) == 3 and len({second for _, second in prints}) == 1
+
+
+def test_the_book_runs_such_a_page_after_all_others(chapters, monkeypatch):
+    ran = []
+    monkeypatch.setattr(notebooks, "execute", lambda chapter, values: ran.append(chapter.name) or 0.0)
+    book.run("aviary")
+    assert ran == ["main_results", "ablation", "what_holds"]
+
+
+def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(chapters):
+    execute_all(chapters)
+    worse = report.verdict("A beats B (Table 1)", False, "−1 point").to_json()
+    chapter = STORY | {"title": "Photos", "verdicts": [worse]}
+    photos = {"profile": "tiny-imagenet", "chapters": {"main_results": chapter}}
+    findings = stored.computed("aviary") | {"tiny-imagenet": photos}
+    claims = stored.claims(findings.values())
+    assert [(claim["name"], claim["origin"], claim["own"]) for claim in claims] == [
+        ("A beats B", "Table 1", False), ("A beats chance", "not in the paper", True), ("C helps", "Table 2", False)]
+    columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
+    cells = stored.table(claims, columns, findings).cells
+    assert list(cells.iloc[0]) == [
+        "Table 1", "holds", "does not hold", "not run here", "aviary: +2 points. tiny-imagenet: −1 point."]
+    assert list(cells.iloc[2])[1:4] == ["does not hold", "–", "not run here"]
+    assert cells.index[1].endswith("(not in the paper)") and cells.iloc[1]["in the paper"] == "–"
+    assert stored.counts(claims, "aviary") == {"holds": 1, "does not hold": 1, "cannot be decided here": 1}
+
+
+def test_what_is_stored_with_the_package_is_whole():
+    for name, finding in stored.stored().items():
+        assert name == finding["profile"] in profiles.PROFILES and name != stored.SMOKE
+        assert finding["chapters"] and all(story["commit"] for story in finding["chapters"].values())
+        labels = {verdict["holds"] for story in finding["chapters"].values() for verdict in story["verdicts"]}
+        assert labels <= {True, False, None}
+        assert len(json.dumps(finding)) < 200_000
