@@ -25,8 +25,11 @@ profile = "smoke"
 
 # %% tags=["remove-input"]
 import json
+import math
 
 import pandas as pd
+from IPython.display import Markdown
+from safetensors import safe_open
 
 from tedloc import compared, paper, paths, profiles, report, tune
 
@@ -399,9 +402,8 @@ published("C2AM")
 #
 # *In code:* {mod}`tedloc.methods.genpromp`. {mod}`tedloc.latent_diffusion` gives one interface to two models
 # built from the parts of `diffusers`: Stable Diffusion v1 from a local folder in `diffusers`' layout, and a
-# small model for the aviary, 2.8 M parameters in its U-Net and 0.6 M in its autoencoder, conditioned on the
-# token states of `aviary/clip`. `data_scripts/train_diffusion.py` trains it on the towers' pre-training images,
-# which hold none of the twenty species, and `tedloc/weights/diffusion.json` says how well it denoises.
+# small model for the aviary, conditioned on the token states of `aviary/clip`.
+# `data_scripts/train_diffusion.py` trains it on the towers' pre-training images, which hold none of the twenty species, and `tedloc/weights/diffusion.json` says how well it denoises.
 #
 # *At test time* it needs a class, and has none of its own: a separate classifier says it (published
 # EfficientNet-B7, here the linear classifier on the frozen encoder). Both routes are reported: the true class's
@@ -414,6 +416,13 @@ published("C2AM")
 # the same for every image. That the representative share is the 0.6 is our reading. In the small model the
 # U-Net sees no padding and no end token, of its two resolutions with cross-attention (5 × 5 and 10 × 10 of a
 # 20 × 20 latent) validation chose the finer alone, and the learning rates are ours.
+
+# %% tags=["remove-input"]
+with safe_open(paths.WEIGHTS / "diffusion.safetensors", "numpy") as weights:
+    sizes = pd.Series({name: math.prod(weights.get_slice(name).get_shape()) for name in weights.keys()})
+millions = sizes.groupby(sizes.index.str.partition(".").get_level_values(0)).sum() / 1e6
+Markdown(f"The aviary's model has {millions['unet']:.1f} million parameters in its U-Net and {millions['vae']:.1f} million in "
+         "its autoencoder.")
 
 # %% tags=["remove-input"]
 published("GenPromp")
