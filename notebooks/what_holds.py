@@ -14,9 +14,10 @@
 #
 # A claim *holds* when the difference that it names is positive in the same sense in every seed and its 95 % interval
 # over test images leaves out zero. It *does not hold* when the difference is clearly negative, and *cannot be decided
-# here* otherwise; the interval says how large a difference could still hide. The words of claims are ours. A verdict
-# is about the profile it was found in: on synthetic birds, or on twenty classes of small photos, seen by small
-# encoders. It says nothing about the paper's own images, on which nothing was run here.
+# here* otherwise; the interval says how large a difference could still hide. The words of claims are ours, and below
+# each stands where the paper makes it. A verdict stands above its evidence, and is about the profile it was found in:
+# synthetic birds, or small photos, seen by small encoders. It says nothing about the paper's own images, on which
+# nothing was run here.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -33,7 +34,7 @@ kept = {name: finding for name, finding in stored.stored().items() if name not i
 findings = computed | kept
 order = [name for name in dict.fromkeys([profile, "aviary", "tiny-imagenet", *findings]) if name not in ("cub", "ilsvrc")]
 NAMES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}
-columns = {NAMES.get(name, name): [name] for name in order} | {"CUB, ILSVRC (the paper's)": ["cub", "ilsvrc"]}
+columns = {NAMES.get(name, name): [name] for name in order} | {"CUB, ILSVRC": ["cub", "ilsvrc"]}
 claims = stored.claims(findings[name] for name in [*order, "cub", "ilsvrc"] if name in findings)
 papers = [claim for claim in claims if not claim["own"]]
 shown = set()
@@ -80,6 +81,14 @@ if refuted:
 if not meaningful:
     text = "*No profile whose numbers mean something was computed in this build, and none is stored.*"
 Markdown(text or "*Of the claims tested, none is refuted, and none holds in more than one profile.*")
+
+# %% [markdown]
+# ## Why not ask CLIP
+#
+# Figure 1 and section 1; the chapter [The problem in one picture](problem.ipynb).
+
+# %% tags=["remove-input"]
+show("problem")
 
 # %% [markdown]
 # ## Localization and classification
@@ -171,4 +180,4 @@ report.table(
 
 # %% tags=["remove-cell"]
 left = {claim["chapter"] for claim in papers} - shown
-assert not left, f"claims of these chapters have no section on this page: {sorted(left)}"
+assert not left, f"give these chapters a section on this page: {sorted(left)}"

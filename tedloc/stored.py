@@ -151,30 +151,22 @@ def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def table(
     found: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]], ran: Collection[str], caption: str = ""
 ) -> report.Table:
-    """Claims with their verdicts, one column a group of profiles, and the evidence.
+    """Claims, where the paper makes them, and one column a group of profiles with verdict and evidence.
 
     found: some of :func:`claims`; columns: title -> its profiles; ran: the profiles that have findings at all. A claim
     that a profile with findings does not test gets a dash, a group without findings "not run here".
     """
-    lines, colours = {}, {}
+    lines, labels, colours = [], [], {}
     for claim in found:
-        verdicts = claim["verdicts"]
-        line = {"in the paper": report.MISSING if claim["own"] else claim["origin"] or report.MISSING}
+        line = {}
         for title, profiles in columns.items():
-            labels = [verdicts[profile]["label"] for profile in profiles if profile in verdicts]
+            told = [claim["verdicts"][profile] for profile in profiles if profile in claim["verdicts"]]
             missing = report.MISSING if set(profiles) & set(ran) else report.NOT_RUN
-            line[title] = ", ".join(dict.fromkeys(labels)) or missing
-        several = len(verdicts) > 1
-        line["evidence"] = " ".join(f"{profile}: {verdict['evidence']}." if several else verdict["evidence"]
-                                    for profile, verdict in verdicts.items())  # fmt: skip
-        colours |= {verdict["label"]: report.colour(verdict["holds"]) for verdict in verdicts.values()}
-        name = claim["name"] + (f" ({report.OWN})" if claim["own"] else "")
-        lines[claim["title"], name] = line
-    titles = dict.fromkeys(title for title, _ in lines)
-    index = [name if len(titles) == 1 else f"{title}: {name}" for title, name in lines]
-    frame = pd.DataFrame(list(lines.values()), index=pd.Index(index, name="claim"))
-    if len(frame) and (frame["in the paper"] == report.MISSING).all():
-        frame = frame.drop(columns="in the paper")
+            line[title] = "\n".join(f"{verdict['label']}\n{verdict['evidence']}" for verdict in told) or missing
+            colours |= {verdict["label"]: report.colour(verdict["holds"]) for verdict in told}
+        lines.append(line)
+        labels.append(claim["name"] + (f"\n{claim['origin']}" if claim["origin"] else ""))
+    frame = pd.DataFrame(lines, index=pd.Index(labels, name="claim"))
     return report.Table(frame, frame, caption, colours)
 
 

@@ -85,7 +85,8 @@ def badge(provenance: Mapping | None) -> str:
 class Table:
     """A finished table: ``cells`` as shown (text), ``numbers`` behind them, words below, where they come from.
 
-    colours: text of a cell -> CSS colour; asides: texts that stand where a number is not
+    cells: text; lines after the first are a smaller note below it
+    colours: text of a cell (of its first line) -> CSS colour; asides: texts that stand where a number is not
     data: MIME type -> JSON, for programs that read the executed notebook (``tedloc.stored``)
     """
 
@@ -107,10 +108,11 @@ class Table:
         styles = list(_STYLES)
         for position, width in enumerate(map(self._text_width, self._columns())):
             if width:
-                props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, 22):.0f}em;"
+                widest = 12 if any("\n" in cell for cell in self.cells.iloc[:, position]) else 22
+                props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, widest):.0f}em;"
                 styles.append({"selector": f"td.col{position}, th.col_heading.col{position}", "props": props})
         if max(map(len, map(str, self.cells.index)), default=0) > 40:
-            styles.append({"selector": "th.row_heading", "props": "min-width: 13em;"})
+            styles.append({"selector": "th.row_heading", "props": "min-width: 11em; white-space: normal;"})
         if self.cells.columns.nlevels > 1:
             styles.append({"selector": "th.col_heading.level0", "props": "text-align: center;"})
         cells = self.cells
@@ -118,13 +120,16 @@ class Table:
             cells = cells.rename_axis(index=None, columns=cells.index.name)
         if not cells.index.is_unique:
             cells = cells.set_axis(_grouped(cells.index), axis=0)
-        styler = cells.style.format(html.escape).set_table_attributes('class="dataframe"')
+        styler = cells.style.format(_html).set_table_attributes('class="dataframe"')
+        if all(isinstance(label, str) for label in cells.index):
+            styler = styler.format_index(_html)
         styler = styler.set_table_styles(styles, overwrite=False)
         styler = styler.set_td_classes(cells.map(self._class_of))
         for cell, colour in (self.colours or {}).items():
             styler = styler.map(
-                lambda shown, cell=cell, colour=colour: f"color: {colour}; font-weight: 600" if shown == cell else ""
-            )
+                lambda shown, cell=cell, colour=colour: f"color: {colour}; font-weight: 600"
+                if shown.partition("\n")[0] == cell else ""
+            )  # fmt: skip
         return styler
 
     def _class_of(self, cell: str) -> str:
@@ -151,6 +156,7 @@ class Table:
             rows[position] = [_exact(shown, value) for shown, value in zip(rows[position], exact, strict=True)]
         rows.columns = [_flat(name) for name in self.cells.columns]
         rows.insert(0, _flat(self.cells.index.name or "row"), [_flat(name) for name in self.cells.index], True)
+        rows = rows.map(lambda cell: cell.replace("\n", ": ") if isinstance(cell, str) else cell)
         about = [line for line in (self.words, badge(self.provenance)) if line]
         return "".join(f"# {line}\n" for line in about) + rows.to_csv(index=False)
 
@@ -186,7 +192,7 @@ class Table:
         ]
         aligned = [":--"] + [":--" if self._text_width(cells) else "--:" for cells in self._columns()]
         lines = [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+            "| " + " | ".join(cell.replace("|", "\\|").replace("\n", ": ") for cell in row) + " |"
             for row in [header, aligned, *rows]
         ]
         return "\n".join(lines) + (f"\n\n*{self.caption}*" if self.caption else "")
@@ -199,6 +205,13 @@ class Table:
 
     def __repr__(self) -> str:
         return self.cells.to_string() + (f"\n{self.caption}" if self.caption else "")
+
+
+def _html(cell: str) -> str:
+    first, *notes = cell.split("\n")
+    style = "display: block; font-weight: 400; font-size: 0.9em;"
+    shown = "".join(f'<span class="tedloc-note" style="{style}">{html.escape(note)}</span>' for note in notes)
+    return html.escape(first) + shown
 
 
 def _exact(shown: str, value: Any) -> Any:

@@ -158,6 +158,15 @@ def test_columns_of_two_levels_and_rows_of_one_name_keep_their_names_in_the_down
     assert list(read.columns) == ["row", "MaxBoxAcc paper"] and list(read["row"]) == ["GenPromp", "GenPromp"]
 
 
+def test_a_second_line_of_a_cell_is_a_note_below_it_and_the_first_keeps_its_colour():
+    cells = pd.DataFrame({"verdict": ["holds\n3 > 2"]}, index=["A < B\nTable 1"])
+    shown = report.Table(cells, cells, colours={"holds": "blue"})
+    page = shown._repr_html_()
+    assert re.search(r'>holds<span class="tedloc-note"[^>]*>3 &gt; 2</span>', page) and "color: blue" in page
+    assert re.search(r'>A &lt; B<span class="tedloc-note"[^>]*>Table 1</span>', page)
+    assert "| A < B: Table 1 | holds: 3 > 2 |" in shown.to_markdown() and "A < B: Table 1,holds: 3 > 2" in shown.csv()
+
+
 def test_a_large_table_is_no_burden_to_its_page():
     frame = pd.DataFrame({"x": np.random.default_rng(0).random(2000)})
     assert len(report.table(frame).csv()) > tables.LARGEST_CSV

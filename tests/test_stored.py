@@ -141,9 +141,9 @@ def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(chapter
     columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
     cells = stored.table(claims, columns, findings).cells
     assert list(cells.iloc[0]) == [
-        "Table 1", "holds", "does not hold", "not run here", "aviary: +2 points. tiny-imagenet: −1 point."]
-    assert list(cells.iloc[2])[1:4] == ["does not hold", "–", "not run here"]
-    assert cells.index[1].endswith("(not in the paper)") and cells.iloc[1]["in the paper"] == "–"
+        "holds\n+2 points", "does not hold\n−1 point", "not run here"]
+    assert list(cells.iloc[2]) == ["does not hold\n−3", "–", "not run here"]
+    assert list(cells.index) == ["A beats B\nTable 1", "A beats chance\nnot in the paper", "C helps\nTable 2"]
     assert stored.counts(claims, "aviary") == {"holds": 1, "does not hold": 1, "cannot be decided here": 1}
 
 
