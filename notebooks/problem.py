@@ -1,0 +1,258 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The problem in one picture
+#
+# Where is the bird? A detector learns to answer from boxes that people drew. *Weakly supervised* object localization
+# {cite}`zhou2016cam,choe2020evaluating` has none: it learns from images and the name of what each shows, and must
+# answer with a box all the same.
+#
+# A classifier seems to know the answer. To name the bird it must have looked at it somewhere, and a class activation
+# map shows where. But to name is not to find: what tells one species from its sister may be the crown alone, and then
+# the crown is all that the map needs to show. A second way asks a model that knows images *and* words, CLIP
+# {cite}`radford2021clip`, where in this image the words are. That helps, and costs something else: somebody must say
+# which words. At test time nobody does.
+#
+# The picture below sets these ways beside TeD-Loc {cite}`murtaza2025tedloc` on one image. It is this book's
+# counterpart of the paper's Figure 1.
+
+# %% tags=["parameters"]
+profile = "smoke"
+
+# %% tags=["remove-input"]
+import base64
+import html
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown
+from matplotlib.patches import Rectangle
+from myst_nb import glue
+
+from tedloc import boxes, compared, evidence, illustrations, plots, profiles, report, runs, trivial
+from tedloc import pseudo_label_quality as quality
+from tedloc.features import open_data
+
+plots.use_style()
+P = profiles.get(profile)
+meaningful = P.name != "smoke"
+rows = compared.rows(P)
+ran = {row.label: row for row in rows}
+OURS, PLAIN = "TeD-Loc", "CAM"
+TOLD, GUESSED = (row.label for row in compared.teacher(P, rows))
+LABELS = (PLAIN, TOLD, GUESSED, OURS)
+found = runs.collect_named({label: ran[label].requests(P, P.seeds) for label in LABELS})
+route = {label: ran[label].route or found[label][0].routes[0] for label in LABELS}
+meters = {label: evidence.meters(found[label], route[label]) for label in LABELS}
+images = open_data(P.data, "test")
+tables = {label: meters[label][0].per_image().set_index("id").loc[list(images.ids)] for label in LABELS}
+maps = {label: found[label][0].maps()[route[label]] for label in LABELS}
+kept = found[OURS][0].maps()["index"]
+clip = P.pseudo_labels.teacher == "clip-es"
+TEACHER = "CLIP-ES" if clip else "the encoder's own classifier"
+KEY = "MaxBoxAcc@0.5"
+on = report.measured_on(**evidence.provenance(P, found[OURS]), threshold="oracle on test")
+
+# %% tags=["remove-input"]
+guessed_wrong = np.array([tables[GUESSED]["rank"].iloc[i] != 1 for i in kept])
+candidates = kept[guessed_wrong] if guessed_wrong.any() else kept
+overlaps = np.stack([tables[label]["iou"].to_numpy() for label in LABELS], axis=1)
+SHOWN = int(candidates[illustrations.typical(overlaps[candidates], overlaps.mean(axis=0))])
+name = images.class_names[images.labels[SHOWN]]
+guess = images.class_names[int(tables[GUESSED]["predicted"].iloc[SHOWN])]
+Markdown(
+    f"**What is shown.** Profile `{P.name}`: {report.number(len(images), 0)} {'**synthetic** ' if P.synthetic else ''}"
+    f"test images of {len(images.class_names)} classes, “{name}” in the picture. All look through small networks "
+    f"trained on the same images; {TEACHER} is the teacher that TeD-Loc learns from. The image was chosen by rule: of "
+    f"the {len(kept)} test images whose maps are kept, those of which the teacher itself guesses the class wrongly, and "
+    "of these the one on which the four methods do most nearly as well as they do on average."
+)
+
+# %% tags=["remove-input"] mystnb={"image": {"alt": "One test image five times: with its true box; with the CAM of a classifier; with the teacher's map when it is told the true class; with its map of the class that it guesses; and with the map of TeD-Loc. On each map the box that it gives, beside the true one, and below it how well the two overlap."}}
+TITLES = {
+    None: "the image",
+    PLAIN: "a classifier's map (CAM)",
+    TOLD: f"{'CLIP-ES' if clip else 'teacher'}, told the class",
+    GUESSED: f"{'CLIP-ES' if clip else 'teacher'}, own guess",
+    OURS: "TeD-Loc, no class",
+}
+
+
+def draw(ax, label, index):
+    """One method's map and box on a test image; no method: the image."""
+    how = {}
+    if label:
+        position = list(kept).index(index)
+        how["score_map"] = boxes.to_grid(maps[label][position], P.evaluation.grid)
+        how["predicted_box"] = tables[label].iloc[index][["x0", "y0", "x1", "y1"]]
+    plots.show_localization(ax, images.image(index), gt_boxes=images.boxes[index], **how)
+    ax.set_title(TITLES[label], loc="center", fontsize=11)
+
+
+def legend(ax):
+    """What the boxes mean, in a place of its own."""
+    ax.axis("off")
+    handles = [
+        Rectangle((0, 0), 1, 1, fill=False, edgecolor=plots.GROUND_TRUTH, linewidth=2, linestyle="--"),
+        Rectangle((0, 0), 1, 1, fill=False, edgecolor=plots.PREDICTION, linewidth=2),
+    ]
+    ax.legend(handles, ["true box", "box from the map"], loc="center", fontsize=11)
+
+
+figure, axes = plt.subplots(2, 3, figsize=(7.0, 5.6))
+for ax, label in zip(axes.flat, (None, PLAIN, TOLD, GUESSED, OURS)):
+    draw(ax, label, SHOWN)
+    said = {None: name, TOLD: name, GUESSED: guess}.get(label)
+    overlap = f"IoU {tables[label]['iou'].iloc[SHOWN]:.2f}" if label else ""
+    ax.set_xlabel("\n".join(part for part in (overlap, said and textwrap.fill(f"“{said}”", 26)) if part), fontsize=10)
+legend(axes[1, 2])
+figure.draw_without_rendering()  # once before it is shown: room for words of several lines
+plt.show()
+main = figure
+
+# %% tags=["remove-input"]
+scores = {label: report.measured(evidence.values(meters[label], KEY)) for label in LABELS}
+size = trivial.centre_box(open_data(P.data, "val").boxes, open_data(P.data, "val").sizes, P.evaluation.grid)
+centre = evidence.values([evidence.box_meter(size, images, P.evaluation.grid)], KEY)[0]
+ASKS = {PLAIN: "the true class", TOLD: "the true class", GUESSED: "its own guess", OURS: "nothing"}
+truth = quality.object_truth(images, (P.evaluation.grid,) * 2, kept)
+seen = {
+    label: [illustrations.overlap(boxes.to_grid(each, P.evaluation.grid), mask) for each, mask in zip(maps[label], truth)]
+    for label in LABELS
+}
+means = {label: 100 * np.nanmean(seen[label], axis=0) for label in LABELS}
+frame = pd.DataFrame(
+    {
+        "told at test time": ASKS,
+        "MaxBoxAcc (%)": scores,
+        "Top-1 Loc (%)": {label: report.measured([run.route(route[label])["Top-1 Loc"] for run in found[label]])
+                          for label in LABELS},
+        "bright part inside (%)": {label: report.number(means[label][0], 0) for label in LABELS},
+        "object covered (%)": {label: report.number(means[label][1], 0) for label in LABELS},
+    }
+).rename_axis("map")  # fmt: skip
+report.table(
+    frame,
+    f"The four maps over the whole test split; the two last columns over the {len(kept)} images whose maps are kept, "
+    "first seed. The bright part is what lies above half of a map's maximum. The best box of one size in the centre of "
+    f"every image reaches {report.number(centre)} MaxBoxAcc.",
+    provenance=on,
+)
+
+# %% [markdown]
+# MaxBoxAcc counts a box as right when it overlaps the true one by at least half (IoU ≥ 0.5); Top-1 Loc asks for the
+# right class besides. [How localization is scored](protocol.ipynb) explains both, and [Main results](main_results.ipynb)
+# compares many more methods.
+#
+# ## A part is enough to name the bird
+#
+# Two things can be wrong with a map: its bright part can lie beside the object, or can be only a part of it. Each point
+# below is one test image. A map that marks the whole object and nothing else would lie in the upper right corner; one
+# that marks a telling part lies on the right and low.
+
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Scatter plot, one point an image and map: the share of the map's bright part that lies on the object against the share of the object that it covers, for the classifier's map, the teacher told the class, and TeD-Loc; large marks are the means."}}
+figure, ax = plt.subplots(figsize=(6.4, 4.4))
+for label, marker, colour in zip((PLAIN, TOLD, OURS), "osD", (6, 1, 0)):
+    points = 100 * np.array(seen[label])
+    ax.scatter(*points.T, marker=marker, s=22, color=plots.PALETTE[colour], alpha=0.35, linewidth=0)
+    ax.scatter(*means[label], marker=marker, s=150, color=plots.PALETTE[colour], edgecolor="black", zorder=3,
+               label=f"{label}, mean")  # fmt: skip
+ax.set(xlabel="bright part inside the object (%)", ylabel="object covered (%)", xlim=(-3, 103), ylim=(-3, 103))
+figure.legend(loc="outside upper center", ncols=3, columnspacing=1.0, handletextpad=0.3)
+plt.show()
+
+# %% [markdown]
+# ## Nobody tells the class
+#
+# The paper's Figure 1 shows what becomes of CLIP-ES when the class is not told. It must then use its own guess. Does
+# the map of a wrong class miss the object? That depends on the rivals: sister species share most of their body, so that
+# the wrong name may still lead to the right bird. What is lost for certain is the name.
+
+# %% tags=["remove-input"]
+ordered = meters[GUESSED][0].per_image()
+wrong = (ordered["rank"] != 1).to_numpy()
+if wrong.any():
+    on_wrong = evidence.difference(meters[TOLD], meters[GUESSED], KEY, subset=wrong)
+    told, own = (evidence.values(meters[label], KEY, subset=wrong)[0] for label in (TOLD, GUESSED))
+    lost = f"Where it guesses wrongly, {report.number(told)} % of its boxes are right with the true class and " \
+           f"{report.number(own)} % with the wrong one."  # fmt: skip
+else:
+    on_wrong, lost = None, "Here it always guesses right."
+classified = {label: report.number(np.mean(evidence.values(meters[label], "Top-1 CL"))) for label in (GUESSED, OURS)}
+Markdown(
+    f"Left alone, {TEACHER} names {classified[GUESSED]} % of the {report.number(len(images), 0)} test images rightly, "
+    f"TeD-Loc {classified[OURS]} %. {lost}"
+)
+
+# %% tags=["remove-input"]
+report.verdicts(
+    [
+        evidence.judge(
+            f"Without the true class the map of {TEACHER} finds the object less often (Figure 1)",
+            on_wrong,
+            meaningful,
+            f"MaxBoxAcc on the {int(wrong.sum())} images whose class it guesses wrongly, true class minus guess: ",
+        )
+        if on_wrong
+        else report.verdict(
+            f"Without the true class the map of {TEACHER} finds the object less often (Figure 1)", None,
+            "it guesses no class wrongly here",
+        ),
+        evidence.judge(
+            f"TeD-Loc, told nothing, names and finds the object more often than {TEACHER} on its own guess (Figure 1)",
+            evidence.difference(meters[OURS], meters[GUESSED], "Top-1 Loc"),
+            meaningful,
+            "Top-1 Loc: ",
+        ),
+    ],
+    "" if meaningful else "The smoke profile decides nothing.",
+)
+
+# %% [markdown]
+# ## More of the same, good and bad
+#
+# The picture at the top is typical, and typical hides the ends. These rows are fixed ranks of TeD-Loc's own overlap,
+# from its best image to its worst, out of those whose maps are kept.
+
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of test images, from TeD-Loc's best to its worst: the image with its true box, the classifier's map, the teacher's map of the true class, and TeD-Loc's map, each with its box and overlap."}}
+ranked = kept[np.argsort(-tables[OURS]["iou"].to_numpy()[kept], kind="stable")]
+chosen = ranked[np.linspace(0, len(ranked) - 1, min(4, len(ranked))).round().astype(int)]
+figure, axes = plt.subplots(len(chosen), 4, figsize=(7.2, 2.1 * len(chosen) + 0.3))
+for line, index in zip(axes, chosen):
+    for ax, label in zip(line, (None, PLAIN, TOLD, OURS)):
+        draw(ax, label, index)
+        title = {None: "image", PLAIN: "CAM", TOLD: "told the class", OURS: "TeD-Loc"}[label]
+        ax.set_title(title if index == chosen[0] else "", loc="center", fontsize=11)
+        ax.set_xlabel(f"IoU {tables[label]['iou'].iloc[index]:.2f}" if label else "", fontsize=10)
+plt.show()
+
+# %% [markdown]
+# How TeD-Loc gets its map, and why it needs no class for it, is the next chapter: [The method](method.ipynb).
+
+# %% tags=["remove-cell"]
+# For the book's first page: the picture above with its words, and the headline numbers.
+alt = (
+    f"A test image, “{name}”, with its true box, and the same image under four maps: CAM "
+    f"(IoU {tables[PLAIN]['iou'].iloc[SHOWN]:.2f}), {TOLD} ({tables[TOLD]['iou'].iloc[SHOWN]:.2f}), "
+    f"{GUESSED} ({tables[GUESSED]['iou'].iloc[SHOWN]:.2f}) and TeD-Loc ({tables[OURS]['iou'].iloc[SHOWN]:.2f})."
+)
+picture = base64.b64encode(plots.picture(main)).decode()
+kind = "jpeg" if picture.startswith("/9j/") else "png"
+glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="data:image/{kind};base64,{picture}">'),
+     display=False)  # fmt: skip
+HEADLINES = {"TeD-Loc": scores[OURS], f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": scores[TOLD],
+             "a classifier's map (CAM)": scores[PLAIN], "one box in the centre": report.number(centre)}  # fmt: skip
+cards = "".join(f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value.split(' (')[0])} %</dd></div>"
+                for words, value in HEADLINES.items())  # fmt: skip
+caution = "" if meaningful else " The smoke profile's numbers mean nothing."
+note = f"Boxes that overlap the true one by at least half (MaxBoxAcc, best threshold). {report.badge(on)}.{caution}"
+glue("headline", HTML(f'<dl class="headline">{cards}</dl><p class="headline-note">{html.escape(note)}</p>'),
+     display=False)  # fmt: skip
