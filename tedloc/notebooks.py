@@ -111,15 +111,17 @@ def select(name: str) -> Chapter:
 
 def fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
     """Of all that decides what a notebook shows: its source, the package's code and files, the pinned versions, the
-    parameters and the place of the data; and, where it reads other chapters, those and the stored results."""
+    parameters and the place of the data; and, where it reads other chapters, those and the stored results of profiles
+    that none of them was executed in."""
     modules = [".".join(file.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
                for file in sorted(paths.PACKAGE.rglob("*.py"))]  # fmt: skip
     files = [chapter.source, paths.root() / "requirements.lock"]
     files += [file for folder in (paths.PAPER, paths.WEIGHTS) for file in sorted(folder.rglob("*"))
               if file.is_file() and file.suffix not in (".py", ".pyc")]  # fmt: skip
     if chapter.reads_others:
-        files += [other.executed for other in chapters() if not other.reads_others]
-        files += sorted(RESULTS.glob("*.json"))
+        others = [other.executed for other in chapters() if not other.reads_others]
+        here = {record(executed).get("profile") for executed in others}  # of these the stored results are not shown
+        files += others + [file for file in sorted(RESULTS.glob("*.json")) if file.stem not in here]
     return digest({
         "code": code_fingerprint(*(module for module in modules if module not in NOT_IN_RESULTS)),
         "files": [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files if file.exists()],
