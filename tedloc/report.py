@@ -21,8 +21,8 @@ from tedloc.table import MISSING, NOT_RUN, PROVENANCE, Table, badge, number
 __all__ = ["MISSING", "NOT_RUN", "PROVENANCE", "Table", "Verdict", "badge", "comparison", "measured", "measured_on",
            "number", "table", "verdict", "verdicts"]  # fmt: skip
 
-VERDICTS = "application/vnd.tedloc.verdicts+json"  # how an executed notebook carries its verdicts
-RESULTS = "application/vnd.tedloc.results+json"  # and the main metrics of its methods; see tedloc.stored
+VERDICTS = "tedloc-verdicts"  # in the metadata of an executed notebook's outputs: its verdicts
+RESULTS = "tedloc-results"  # and the metrics of its methods; see tedloc.stored
 OWN = "not in the paper"  # the origin of a claim that is a control of ours
 
 # Blue, orange and grey keep apart for every common colour blindness. The book's style sheet knows the shade that can

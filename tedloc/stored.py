@@ -1,9 +1,9 @@
 """What the chapters found, as data: read from executed notebooks, and kept with the package.
 
 A chapter's tables carry their verdicts, and the chapter of main results the metrics of its methods, as JSON in the
-executed notebook (``tedloc.report.VERDICTS``, ``RESULTS``). ``computed`` gathers it, a profile at a time; ``record``
-keeps it as ``tedloc/results/PROFILE.json``, so that a book built without a profile's data can still say what was found
-where that was, and when. A *finding*, computed or stored, is
+metadata of the executed notebook's outputs (``tedloc.report.VERDICTS``, ``RESULTS``). ``computed`` gathers it, a
+profile at a time; ``record`` keeps it as ``tedloc/results/PROFILE.json``, so that a book built without a profile's data
+can still say what was found where that was, and when. A *finding*, computed or stored, is
 
     profile   its name
     recorded  the day it was stored (stored ones only)
@@ -63,7 +63,7 @@ def of_chapter(chapter: Chapter) -> dict[str, Any] | None:
     if "commit" not in story:
         return None
     notebook = nbformat.read(chapter.executed, as_version=4)
-    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = [output.get("metadata", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     title = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
     found = {"title": title, **{key: story.get(key, "") for key in ("commit", "date", "device", "machine")}}
     found["verdicts"] = [dict(verdict) for data in outputs for verdict in data.get(report.VERDICTS, [])]

@@ -87,7 +87,8 @@ class Table:
 
     cells: text; lines after the first are a smaller note below it
     colours: text of a cell (of its first line) -> CSS colour; asides: texts that stand where a number is not
-    data: MIME type -> JSON, for programs that read the executed notebook (``tedloc.stored``)
+    data: name -> JSON, for programs that read the executed notebook (``tedloc.stored``); it goes into the output's
+        metadata, since Sphinx warns of MIME types that it cannot show
     """
 
     cells: pd.DataFrame
@@ -200,8 +201,8 @@ class Table:
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        return dict(self.data)  # beside HTML, Markdown and text, which IPython asks for by their own names
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {}, dict(self.data)  # HTML, Markdown and text IPython asks for by their own names
 
     def __repr__(self) -> str:
         return self.cells.to_string() + (f"\n{self.caption}" if self.caption else "")

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from tedloc import plots, report
 from tedloc import table as tables
@@ -179,7 +180,10 @@ def test_verdicts_travel_as_data_with_name_and_origin():
         report.verdict("C beats D (aviary/clip)", None, "?"),
         report.verdict("E matters (not in the paper)", False, "no", word="refuted"),
     ]
-    (shown,) = report.verdicts(found, origin="Table 5")._repr_mimebundle_().values()
+    found = report.verdicts(found, origin="Table 5")
+    data, about = DisplayFormatter().format(found)
+    assert {"text/html", "text/plain"} <= set(data) <= {"text/html", "text/markdown", "text/plain"}
+    (shown,) = about.values()
     assert [(v["name"], v["origin"], v["holds"], v["label"]) for v in shown] == [
         ("ours beats theirs", "caption of Table 1", True, "holds"),
         ("C beats D (aviary/clip)", "Table 5", None, "cannot be decided here"),

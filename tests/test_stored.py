@@ -45,7 +45,8 @@ def execute(chapter: notebooks.Chapter, profile: str, *outputs: report.Table, cu
     """Leave an executed notebook as papermill would, with the data of these tables."""
     v4 = nbformat.v4
     cell = v4.new_code_cell("x", outputs=[
-        v4.new_output("display_data", data={"text/plain": "x", **shown._repr_mimebundle_()}) for shown in outputs])
+        v4.new_output("display_data", data={"text/plain": "x"}, metadata=shown._repr_mimebundle_()[1])
+        for shown in outputs])
     page = v4.new_notebook(cells=[v4.new_markdown_cell(f"# Title of {chapter.notebook}\n\nWords."), cell])
     parameters = {"profile": profile}
     made_from = notebooks.fingerprint(chapter, parameters) if current else "before"
