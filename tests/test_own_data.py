@@ -62,7 +62,8 @@ def test_own_photos_are_trained_on_and_scored(photos, capsys):
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith("python ")]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("python ")]
 
 
 def test_the_page_shows_each_way_in():
