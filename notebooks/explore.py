@@ -70,8 +70,7 @@ shown, agreeing = localized.payload, explorer.agreement(methods, images, kept)
 same, alike = (min(pair[n] for pair in agreeing.values()) for n in (0, 1))
 given = [name for name, method in methods.items() if not method.has_maps]
 without = (
-    f" {' and '.join(given)} give{'s' if len(given) == 1 else ''} a box without a map, so for "
-    f"{'it' if len(given) == 1 else 'them'} there is no threshold to move."
+    f" Rows that give a box without a map have no threshold to move: {'; '.join(given)}."
     if given
     else ""
 )
@@ -88,7 +87,7 @@ Markdown(
 # %% [markdown]
 # Things to try: a low threshold makes every box too large, a high one shrinks it to the brightest spot. Where the
 # curve has a broad top, the choice hardly matters; where it is narrow, the reported number depends on having been
-# chosen on the test images. Go to the last images: those are TeD-Loc's failures.
+# chosen on the test images. The last images are those where TeD-Loc does worst; see which methods do better there.
 #
 # ## Class names before and after orthogonalization
 #
