@@ -57,12 +57,13 @@ for name in [*order, "cub", "ilsvrc"]:
         counted = stored.counts(papers, name)
         lines[name] = {"tested": sum(counted.values()), **counted, "where the verdicts come from": stored.origin(findings[name])}
     else:
-        lines[name] = {"tested": 0, **{report.label(holds): 0 for holds in (True, False, None)},
+        lines[name] = {"tested": None, **{report.label(holds): None for holds in (True, False, None)},
                        "where the verdicts come from": report.NOT_RUN}
 report.table(
     pd.DataFrame.from_dict(lines, orient="index").rename_axis("profile"),
     "Claims of the paper by verdict. The smoke profile proves that everything runs and decides nothing; stored verdicts "
     "were computed where the profile's data is, and come with the package.",
+    decimals=0,
 )
 
 # %% tags=["remove-input"]
