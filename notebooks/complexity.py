@@ -245,8 +245,8 @@ elif profile == "smoke":
     few = LatencySettings(warmup=1, passes=3, seconds=2)
     plans = {"TeD-Loc, EVA-01-L": few, "TS-CAM": few}
 else:
-    some = LatencySettings(seconds=4)
-    plans = dict.fromkeys(systems, some) | {"TeD-Loc, EVA-01-L": LatencySettings(seconds=8),
+    some = LatencySettings(seconds=2)
+    plans = dict.fromkeys(systems, some) | {"TeD-Loc, EVA-01-L": LatencySettings(seconds=5),
                                             "GenPromp": LatencySettings(warmup=0, passes=1)}  # fmt: skip
 times = {name: complexity.latencies(systems[name], device, plan) for name, plan in plans.items()}
 one = next(iter(times["TS-CAM"].values()))
