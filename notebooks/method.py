@@ -425,16 +425,15 @@ plt.show()
 
 # %% tags=["remove-input"]
 pull = found["after"]["I_CL"].object.numpy()
-against = "" if truth is None else (
+Markdown("" if truth is None else (
     f"On this image, after training, image classification asks for more object at {float((pull[truth] > 0).mean()):.0%} "
     f"of the object's own patches and for more background at {float((pull[truth] < 0).mean()):.0%} of them. To name the "
-    "class it need not cover the object, and the patch classifier's own loss has to hold the map together. "
-)  # fmt: skip
-Markdown(
-    f"{against}What each loss is worth over the whole test split is measured in [What each loss adds](loss_ablation.ipynb)."
-)
+    "class it need not cover the object, and the patch classifier's own loss has to hold the map together."
+))  # fmt: skip
 
 # %% [markdown]
+# What each loss is worth over the whole test split is measured in [What each loss adds](loss_ablation.ipynb).
+#
 # *Open in the paper:* the $\lambda$s, of which it gives the range, and a temperature, of which it shows none. Here: the
 # sums over patches are means, so that the $\lambda$s do not depend on how many patches are drawn; there is no
 # temperature and no normalisation of embeddings unless a setting asks for one; and the sum of $g$ in {eq}`eq-pool` is

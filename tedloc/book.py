@@ -24,6 +24,8 @@ from typing import Any
 from tedloc import notebooks, paths, profiles
 from tedloc.errors import UserError, command
 
+GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a source
+
 
 def run(
     profile: str = "aviary", only: str | None = None, force: bool = False, parameters: dict[str, Any] | None = None
@@ -82,7 +84,18 @@ def build() -> Path:
         print(log.read_text(), file=sys.stderr)
         raise UserError(f"the book was not built: mend the warnings above (also in {log})")
     unfinished.unlink()
+    _remove_stale(pages / "html")
     return pages / "html" / "index.html"
+
+
+def _remove_stale(html: Path) -> None:
+    """Take away the pages of an earlier build whose source is gone; Sphinx leaves them for a reader to find."""
+    for page in html.rglob("*.html"):
+        name = page.relative_to(html).with_suffix("")
+        source = (paths.book() / name).with_suffix
+        if name.parts[0].startswith("_") or str(name) in GENERATED or source(".md").exists() or source(".ipynb").exists():
+            continue
+        page.unlink()
 
 
 def keep(what: str) -> None:

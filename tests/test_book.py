@@ -163,7 +163,11 @@ def test_a_page_with_a_warning_fails_every_build_until_it_is_mended(checkout, ca
             book.build()
         assert "absent.md" in capfd.readouterr().err
     (root / "book" / "intro.md").write_text("# Intro\n\n[found](more.md)\n")
+    gone = root / "book" / "_build" / "html" / "gone.html"
+    gone.parent.mkdir(parents=True, exist_ok=True)
+    gone.write_text("a page of an earlier build, whose source was removed")
     assert "found" in (book.build().parent / "intro.html").read_text()
+    assert not gone.exists()
 
 
 def test_an_error_that_only_papermill_noticed_is_found(tmp_path):

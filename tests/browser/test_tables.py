@@ -45,7 +45,7 @@ def test_a_column_of_numbers_is_sorted_both_ways_and_back(tables):
                 return row.slice(0, row.indexOf(e)).reduce((sum, cell) => sum + cell.colSpan, 0); }""")
             texts = [row[column] for row in before]
             numeric = [leading(text) is not None and not re.search(r"[a-z]{3}", text) for text in texts]
-            if column == 0 or sum(numeric) < 2 or any(re.search(r"[A-Za-z]{3}", text) for text in texts):
+            if column == 0 or sum(numeric) < 2 or any(re.search(r"[A-Za-z]{3}|×", text) for text in texts):
                 continue  # words: the order of a language is not this test's matter
             for state, falling in (("descending", True), ("ascending", False)):
                 button.press("Enter")
