@@ -477,7 +477,7 @@ plt.show()
 guess = test.class_names[int(result["predicted"])]
 Markdown(
     f"The test image whose box overlaps its object as well as the median of all does (IoU {result['iou']:.2f}). Dashed: "
-    "its box; solid: the box from $g$ at the threshold that is best over the test split. The model calls it "
+    "its box; solid: the box from the map of g at the threshold that is best over the test split. The model calls it "
     f"“{guess}”, which is {'right' if result['predicted'] == result['label'] else 'wrong'}. Each map is stretched "
     "between its own least and largest value."
 )
