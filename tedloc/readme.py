@@ -42,15 +42,15 @@ def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
     for role, words in ROLES.items():
         cells = [_best(shown[name]["results"], role, metric) for name, metric in columns]
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    notes = []
+    notes = ["Every threshold is the best on the test images, the field's rule; a value without ± is of one run."]
     for name, finding in shown.items():
         where = finding["results"]["provenance"]
         papers = [claim for claim in stored.claims([finding]) if not claim["own"]]
-        told = ", ".join(f"{count} {label}" for label, count in stored.counts(papers, name).items())
+        told = ", ".join(f"{label}: {count}" for label, count in stored.counts(papers, name).items())
         notes.append(
-            f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images; TeD-Loc and CAM with seeds "
-            f"{', '.join(map(str, where['seeds']))} (mean ± standard deviation), other methods with one; "
-            f"{stored.origin(finding)}. Of the claims of the paper that it tests: {told}."
+            f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images, mean ± standard deviation "
+            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {stored.origin(finding)}. Claims of the "
+            f"paper that it tests: {told}."
         )
     return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
 

@@ -35,7 +35,7 @@ def test_a_table_of_results_names_the_best_of_the_others_and_what_is_missing():
     text = readme.results({"aviary": {"profile": "aviary", "chapters": {"c": chapter}, "results": results}})
     assert "| TeD-Loc | 81.0 ± 1.4 | – |" in text and "| 61.0 (GenPromp) |" in text and "| 75.5 |" in text
     assert "synthetic birds, 600 test images" in text and "computed 2026-01-02 at commit abc" in text
-    assert "1 holds, 0 does not hold" in text  # the control does not count
+    assert "holds: 1, does not hold: 0" in text  # the control does not count
     assert "No results are stored" in readme.results({})
 
 
