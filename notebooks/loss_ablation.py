@@ -37,7 +37,10 @@ TERMS = {"L_KD": "kd", "P_CL": "patch", "I_CL": "image"}
 VARIANTS = ["L_KD", "P_CL", "I_CL", "L_KD + P_CL", "L_KD + I_CL", "P_CL + I_CL", "L_KD + P_CL + I_CL"]
 requests = {
     name: runs.grid(
-        P, seeds=seeds, routes=("g", "anchor-true"), **{f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name}
+        P,
+        seeds=seeds,
+        routes=("g", "anchor-true"),
+        **{f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name},
     )
     for name in VARIANTS
 }

@@ -92,10 +92,10 @@ def _remove_stale(html: Path) -> None:
     """Take away the pages of an earlier build whose source is gone; Sphinx leaves them for a reader to find."""
     for page in html.rglob("*.html"):
         name = page.relative_to(html).with_suffix("")
-        source = (paths.book() / name).with_suffix
-        if name.parts[0].startswith("_") or str(name) in GENERATED or source(".md").exists() or source(".ipynb").exists():
-            continue
-        page.unlink()
+        sources = [(paths.book() / name).with_suffix(suffix) for suffix in (".md", ".ipynb")]
+        kept = name.parts[0].startswith("_") or str(name) in GENERATED or any(source.exists() for source in sources)
+        if not kept:
+            page.unlink()
 
 
 def keep(what: str) -> None:

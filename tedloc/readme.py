@@ -49,8 +49,8 @@ def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
         told = ", ".join(f"{label}: {count}" for label, count in stored.counts(papers, name).items())
         notes.append(
             f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images, mean ± standard deviation "
-            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {stored.origin(finding)}. Claims of the "
-            f"paper that it tests: {told}."
+            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {stored.origin(finding)}. "
+            f"Claims of the paper that it tests: {told}."
         )
     return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
 

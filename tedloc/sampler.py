@@ -76,7 +76,10 @@ def otsu(cams: Tensor) -> Tensor:
 
 
 def lowest(cams: Tensor, n: Tensor) -> Tensor:
-    """The n (B, 1) lowest pixels of each uint8 map (B, P), of equal ones the first; (B, P) bool. Counted, not sorted."""
+    """The n (B, 1) lowest pixels of each uint8 map (B, P), of equal ones the first; (B, P) bool.
+
+    Counted, not sorted.
+    """
     counts = histogram(cams)
     upto = counts.cumsum(1)  # pixels at a level or below it
     level = (upto < n).sum(1, keepdim=True)  # of the n-th pixel

@@ -6,8 +6,8 @@ A method says what its network is, what a batch costs and which maps it gives:
     loss(net, batch)          -> loss and its terms to log
     routes(net, x, labels)    -> maps and scores
 
-Its network is given the frozen encoder's cached patch embeddings, standardised ("features"); one that is fine-tuned as a
-whole takes images ("images") and says how they are prepared: ``tedloc.methods.fine_tuned``.
+Its network is given the frozen encoder's cached patch embeddings, standardised ("features"); one that is fine-tuned
+as a whole takes images ("images") and says how they are prepared: ``tedloc.methods.fine_tuned``.
 """
 
 from abc import abstractmethod
