@@ -26,7 +26,6 @@
 profile = "smoke"
 
 # %% tags=["remove-input"]
-import base64
 import html
 import textwrap
 
@@ -37,7 +36,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.patches import Rectangle
 from myst_nb import glue
 
-from tedloc import boxes, compared, evidence, illustrations, plots, profiles, report, runs, trivial
+from tedloc import boxes, compared, embedded, evidence, illustrations, plots, profiles, report, runs, trivial
 from tedloc import pseudo_label_quality as quality
 from tedloc.features import open_data
 
@@ -247,9 +246,8 @@ alt = (
     f"(IoU {tables[PLAIN]['iou'].iloc[SHOWN]:.2f}), {TOLD} ({tables[TOLD]['iou'].iloc[SHOWN]:.2f}), "
     f"{GUESSED} ({tables[GUESSED]['iou'].iloc[SHOWN]:.2f}) and TeD-Loc ({tables[OURS]['iou'].iloc[SHOWN]:.2f})."
 )
-picture = base64.b64encode(plots.picture(main)).decode()
-kind = "jpeg" if picture.startswith("/9j/") else "png"
-glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="data:image/{kind};base64,{picture}">'),
+picture = embedded.picture(plots.picture(main))
+glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{picture}">'),
      display=False)  # fmt: skip
 HEADLINES = {"TeD-Loc": scores[OURS], f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": scores[TOLD],
              "a classifier's map (CAM)": scores[PLAIN], "one box in the centre": report.number(centre)}  # fmt: skip

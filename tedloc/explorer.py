@@ -39,7 +39,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tedloc import boxes, plots
+from tedloc import boxes, embedded, plots
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
 from tedloc.metrics import LocalizationMeter
@@ -74,8 +74,7 @@ class Explorer:
     badge: str  # one line: what the numbers were measured on
 
     def json(self) -> str:
-        """Without "</", which would end the script element that holds it."""
-        return json.dumps(self.payload, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+        return embedded.script_json(self.payload)
 
     def _repr_html_(self) -> str:
         return (f'<div class="tedloc-{self.kind}">'
@@ -138,7 +137,7 @@ def _image(images: ImageSet, index: int, grid: int) -> dict[str, Any]:
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     picture.save(file, "PNG" if small else "JPEG", optimize=True, **({} if small else {"quality": 85}))
     return {"id": images.ids[index], "name": images.class_names[images.labels[index]], "size": [width, height],
-            "source": f"data:image/{'png' if small else 'jpeg'};base64,{_text(file.getvalue())}",
+            "source": embedded.picture(file.getvalue()),
             "targets": boxes.scale_boxes(images.boxes[index], images.sizes[index], grid).tolist()}  # fmt: skip
 
 

@@ -17,7 +17,6 @@ The element ``.try-it`` tells of its state in attributes, for tests:
 import base64
 import gzip
 import io
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tedloc import onnx_export, plots
+from tedloc import embedded, onnx_export, plots
 from tedloc.complexity import count_parameters
 from tedloc.predict import Found, Localizer
 
@@ -69,7 +68,7 @@ class Page:
 
     def html(self, story: dict[str, Any], path: str, weight: int) -> str:
         """path, weight: of the model's script below ``_static``, in bytes."""
-        payload = json.dumps(self.payload(story, path, weight), separators=(",", ":")).replace("</", "<\\/")
+        payload = embedded.script_json(self.payload(story, path, weight))
         return ('<div class="try-it" data-state="idle"><script type="application/json">' + payload + "</script>"
                 "<noscript><p>This page runs the model in the browser, which takes JavaScript. The figure below shows "
                 "what the same model says of the sample pictures.</p></noscript></div>")  # fmt: skip
@@ -110,7 +109,7 @@ def data_uri(image: np.ndarray) -> str:
     """(H, W, 3) uint8 as a PNG within an address: not a pixel is lost."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return embedded.picture(buffer.getvalue())
 
 
 def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
