@@ -237,7 +237,7 @@ plt.show()
 # which take many seconds, run once each without warm-up. The number of passes stands with each time. CPU and GPU
 # times do not compare with each other; orders and ratios on one machine do.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input", "shows-time"]
 on_gpu = torch.device(device).type == "cuda"
 if on_gpu:
     plans = dict.fromkeys(systems, LatencySettings())

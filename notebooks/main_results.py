@@ -230,7 +230,7 @@ plt.show()
 # methods share (cached features, pseudo-labels); the time a test image takes is from cached features where a
 # method works on the frozen encoder, and includes the scoring of its maps. All on the machine named below.
 
-# %% tags=["remove-input"]
+# %% tags=["remove-input", "shows-time"]
 taken = {}
 for label, row in ran.items():
     run = found[label][0]

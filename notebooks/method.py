@@ -107,7 +107,9 @@ def symmetric(picture):
 # $p$ is to lie on the object; its values on the grid are the localization map $M$.
 #
 # Only $D$ and $g$ are trained. *Open in the paper:* the shape of $D$ and the output resolution. Here: a 3×3
-# convolution, then blocks that double the grid and convolve, then a 1×1 convolution to $d$.
+# convolution, then blocks that double the grid and convolve, then a 1×1 convolution to $d$. This last layer of $D$ and
+# $g$ are both linear, so $g$ and the pooling below follow from the layer's input, with the same result; $\bm{z}_p$
+# itself is made only where a loss or a map asks for it.
 
 # %% tags=["remove-input"]
 illustrations.source(model.Decoder)
@@ -335,8 +337,8 @@ illustrations.source(losses.image_classification)
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Three panels on the patch grid of one image: the map g, each patch's similarity to the anchor of the image's class, and each patch's share of the pooled score."}}
 with torch.no_grad():
     now = net(standardise(method.input("train", np.array([CHOSEN])).cpu()))
-weights, shares = illustrations.score_shares(now, net.anchors[label])
-similar = model.anchor_maps(now.z, net.anchors, torch.tensor([label]))[0]
+    weights, shares = illustrations.score_shares(now, net.anchors[label])
+    similar = model.anchor_maps(now.z, net.anchors, torch.tensor([label]))[0]
 figure, axes = plt.subplots(1, 3, figsize=(7.0, 3.0))
 for ax, title, picture, how in (
     (axes[0], "$g(z_p)$", now.g[0].sigmoid(), {"cmap": "magma", "vmin": 0, "vmax": 1}),
@@ -401,7 +403,8 @@ batch = np.unique([*np.linspace(0, len(images) - 1, P.optimiser.batch_size).asty
 with torch.no_grad():
     first = fresh(method.input("train", batch).cpu())
 row = int(np.flatnonzero(batch == CHOSEN)[0])
-stages = {"before": model.Output(*(part[row : row + 1] for part in first)), "after": now}
+alone = {name: getattr(first, name)[row : row + 1] for name in ("features", "g", "h", "scores")}
+stages = {"before": first._replace(**alone), "after": now}
 found = {
     stage: illustrations.pulls(output, drawn[0], torch.tensor([label]), net.anchors, P.loss)
     for stage, output in stages.items()

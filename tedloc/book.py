@@ -14,15 +14,18 @@ tables from it; ``readme`` does only the latter. ``picture`` draws the README's 
 
 import argparse
 import ast
+import multiprocessing.connection
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tedloc import notebooks, paths, profiles
 from tedloc.errors import UserError, command
+from tedloc.runs import default_device
 
 GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a source
 
@@ -30,29 +33,84 @@ GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a so
 def run(
     profile: str = "aviary", only: str | None = None, force: bool = False, parameters: dict[str, Any] | None = None
 ) -> None:
-    """Execute the book's notebooks, one after another; the runs that they ask for use all cores.
+    """Execute the book's notebooks, on a CPU two at a time where nothing is timed; the runs that they
+    ask for use all cores.
 
     Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
-    Stops at the first notebook that fails (``UserError``); those before it are kept.
+    Stops at the first notebook that fails (``UserError``); those that are finished by then are kept.
     """
     profiles.get(profile)
-    chapters = [notebooks.select(only)] if only else notebooks.in_order(notebooks.chapters())
-    for chapter in chapters:
-        values = {"profile": chapter.profile or profile, **(parameters or {})}
-        label = f"{chapter.name} [{values['profile']}]"
-        if not force and notebooks.is_current(chapter, values):
-            print(f"{label}: up to date", flush=True)
-            continue
-        if chapter.profile and not only:
-            lacking = notebooks.missing_data(chapter)
-            if profile == "smoke" or lacking:
-                why = f"{lacking} is not below `TEDLOC_DATA`." if lacking and profile != "smoke" else \
-                    f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`."  # fmt: skip
-                notebooks.leave_out(chapter, why)
-                print(f"{label}: left out. {why}", flush=True)
+    groups = [[notebooks.select(only)]] if only else notebooks.in_order(notebooks.chapters())
+    for group in groups:
+        waiting = []
+        for chapter in group:
+            values = {"profile": chapter.profile or profile, **(parameters or {})}
+            if not force and notebooks.is_current(chapter, values):
+                print(f"{_label(chapter, values)}: up to date", flush=True)
                 continue
-        print(f"{label}: running", flush=True)
-        print(f"{label}: {notebooks.execute(chapter, values):.0f} s", flush=True)
+            if not only and (why := _why_not(chapter, profile)):
+                notebooks.leave_out(chapter, why)
+                print(f"{_label(chapter, values)}: left out. {why}", flush=True)
+                continue
+            waiting.append((chapter, values))
+        _execute(waiting)
+
+
+def _why_not(chapter: notebooks.Chapter, profile: str) -> str | None:
+    """Why a chapter with a profile of its own has no place in the book of a profile, or None."""
+    if chapter.profile and profile == "smoke":
+        return f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`."
+    lacking = notebooks.missing_data(chapter)
+    return f"{lacking} is not below `TEDLOC_DATA`." if lacking else None
+
+
+def _label(chapter: notebooks.Chapter, values: dict[str, Any]) -> str:
+    return f"{chapter.name} [{values['profile']}]"
+
+
+def _execute(waiting: list[tuple[notebooks.Chapter, dict[str, Any]]]) -> None:
+    """Execute chapters, each by a process of its own, two at a time on a CPU: while one draws, on one core, the runs of
+    the other keep the cores busy. At a failure the other is stopped."""
+    context = multiprocessing.get_context("fork")
+    on_cpu = all((values.get("device") or default_device()) == "cpu" for _, values in waiting)
+    free, running = [0, 1] if on_cpu else [0], {}  # lines of the terminal
+    try:
+        while waiting or running:
+            while waiting and free:
+                chapter, values = waiting.pop(0)
+                line, (result, send) = free.pop(0), context.Pipe(duplex=False)
+                print(f"{_label(chapter, values)}: running", flush=True)
+                process = context.Process(target=_report, args=(send, chapter, values, line))
+                process.start()
+                send.close()  # so that a child that dies is seen to have ended
+                running[result] = process, line, chapter, values
+            for result in multiprocessing.connection.wait(list(running)):
+                _, line, chapter, values = running.pop(result)
+                free.append(line)
+                print(f"{_label(chapter, values)}: {_received(result, chapter):.0f} s", flush=True)
+    finally:
+        for process, *_ in running.values():
+            process.terminate()  # its kernel ends with it
+            process.join()
+
+
+def _report(send: Connection, chapter: notebooks.Chapter, values: dict[str, Any], line: int) -> None:
+    """In the child: execute a chapter and send the seconds that it took, or why it failed."""
+    try:
+        send.send(notebooks.execute(chapter, values, line))
+    except (UserError, KeyboardInterrupt) as error:
+        send.send(error)
+
+
+def _received(result: Connection, chapter: notebooks.Chapter) -> float:
+    try:
+        seconds = result.recv()
+    except EOFError:
+        raise UserError(f"the process that executed chapter {chapter.name} ended before it was done; what it printed "
+                        "stands above; start again to go on from here") from None  # fmt: skip
+    if isinstance(seconds, BaseException):
+        raise seconds
+    return seconds
 
 
 def build() -> Path:

@@ -113,7 +113,7 @@ def pulls(output: Output, samples: Samples, labels: Tensor, anchors: Tensor,
     z = output.z.detach().requires_grad_()
     g = output.g.detach().requires_grad_()
     h = pool(z, g.sigmoid())
-    free = Output(z, g, h, F.linear(h, anchors))
+    free = Output(z, torch.nn.Identity(), g, h, F.linear(h, anchors))
     unit = F.normalize(anchors[labels[0]], dim=0)
     found = {}
     for field, name in (("kd", "L_KD"), ("patch", "P_CL"), ("image", "I_CL")):

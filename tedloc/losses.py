@@ -25,20 +25,14 @@ class LossSettings:
     logit_scale: float = 1.0  # Eq. 1 and 4 show no temperature
 
 
-def patch_embeddings(z: Tensor, pixels: Tensor) -> Tensor:
-    """Embeddings at sampled pixels. z: (B, d, H, W); pixels: (B, n) flat indices. Returns (B, n, d)."""
-    index = pixels[:, None, :].expand(-1, z.shape[1], -1)
-    return z.flatten(2).gather(2, index).transpose(1, 2)
-
-
-def knowledge_distillation(z: Tensor, foreground: Tensor, valid: Tensor, labels: Tensor, anchors: Tensor,
+def knowledge_distillation(z: Tensor, valid: Tensor, labels: Tensor, anchors: Tensor,
                            logit_scale: float = 1.0) -> Tensor:
     """L_KD, Eq. 1: cross-entropy of sampled foreground patches against the anchors.
 
-    z: (B, d, H, W); foreground: (B, n) flat pixel indices; valid: (B, n) bool; labels: (B,); anchors: (K, d).
+    z: (B, n, d) embeddings of the sampled patches; valid: (B, n) bool; labels: (B,); anchors: (K, d).
     """
-    logits = logit_scale * F.linear(patch_embeddings(z, foreground), anchors)  # (B, n, K)
-    losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand_as(foreground), reduction="none")
+    logits = logit_scale * F.linear(z, anchors)  # (B, n, K)
+    losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand_as(valid), reduction="none")
     return (losses * valid).sum() / distributed.divisor(valid.sum(), len(valid)).clamp_min(1)
 
 
@@ -65,7 +59,7 @@ def total(output: Output, samples: Samples, labels: Tensor, anchors: Tensor,
     """Eq. 5. Returns the loss and its detached terms by name; terms with λ = 0 are not computed."""
     terms: dict[str, Tensor] = {}
     if settings.kd:
-        terms["L_KD"] = knowledge_distillation(output.z, samples.foreground, samples.valid, labels, anchors,
+        terms["L_KD"] = knowledge_distillation(output.z_at(samples.foreground), samples.valid, labels, anchors,
                                                settings.logit_scale)
     if settings.patch:
         terms["P_CL"] = patch_classification(output.g, samples)

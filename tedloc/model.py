@@ -25,12 +25,28 @@ class DecoderSettings:
 
 
 class Output(NamedTuple):
-    """What the model says of a batch. H, W: the decoder's grid."""
+    """What the model says of a batch. H, W: the decoder's grid.
 
-    z: Tensor  # (B, d, H, W) patch embeddings z_p
+    D ends in a linear layer and g is linear, so that g and h follow from what the layer is given; z_p itself is made
+    only where a loss or a map asks for it.
+    """
+
+    features: Tensor  # (B, width, H, W), what the last layer of D is given
+    last: nn.Module  # that layer: features -> z_p
     g: Tensor  # (B, H, W) logits of g(z_p); the map M is their sigmoid
     h: Tensor  # (B, d) image embedding, Eq. 3
     scores: Tensor  # (B, K) <h, t_k>
+
+    @property
+    def z(self) -> Tensor:
+        """(B, d, H, W) patch embeddings z_p, all of them."""
+        return self.last(self.features)
+
+    def z_at(self, pixels: Tensor) -> Tensor:
+        """(B, n, d) patch embeddings at some pixels. pixels: (B, n) flat indices into the grid."""
+        index = pixels[..., None].expand(-1, -1, self.features.shape[1])
+        chosen = patches(self.features).gather(1, index)
+        return patches(self.last(chosen.transpose(1, 2)[..., None]))
 
 
 class Decoder(nn.Sequential):
@@ -55,6 +71,12 @@ class Decoder(nn.Sequential):
                 layers += conv(width)
         super().__init__(*layers, nn.Conv2d(width, dim_out, 1))
 
+    def features(self, tokens: Tensor) -> Tensor:
+        """(B, width, s*h, s*w): what its last layer makes z_p of, each patch by itself."""
+        for layer in list(self)[:-1]:
+            tokens = layer(tokens)
+        return tokens
+
 
 def pool(z: Tensor, weights: Tensor, eps: float = 1e-6) -> Tensor:
     """Eq. 3: h = sum_p a_p z_p with a_p = g(z_p) / sum_j g(z_j).
@@ -63,7 +85,12 @@ def pool(z: Tensor, weights: Tensor, eps: float = 1e-6) -> Tensor:
     vanish the sum is held at ``eps``, so that h tends to zero and its gradient stays finite.
     """
     total = weights.flatten(1).sum(1).clamp_min(eps)
-    return torch.einsum("bdhw,bhw->bd", z, weights) / total[:, None]
+    return (weights.flatten(1)[:, None] @ patches(z))[:, 0] / total[:, None]
+
+
+def patches(z: Tensor) -> Tensor:
+    """(B, H*W, d) of (B, d, H, W): a view where z lies channels last, as convolutions here leave it."""
+    return z.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class TeDLoc(nn.Module):
@@ -83,10 +110,16 @@ class TeDLoc(nn.Module):
 
     def forward(self, tokens: Tensor) -> Output:
         """tokens: (B, C, h, w) from the frozen encoder."""
-        z = self.decoder(tokens)
-        g = self.g(z).squeeze(1)
-        h = pool(z, g.sigmoid())
-        return Output(z, g, h, F.linear(h, self.anchors))
+        features, last = self.decoder.features(tokens), self.decoder[-1]  # z_p = last(u_p) with features u_p
+        g = F.conv2d(features, *composed(self.g, last)).squeeze(1)  # g(z_p) = g(last(u_p))
+        h = last(pool(features, g.sigmoid())[..., None, None]).flatten(1)  # Eq. 3: its weights sum to one
+        return Output(features, last, g, h, F.linear(h, self.anchors))
+
+
+def composed(outer: nn.Conv2d, inner: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one 1x1 convolution that does what ``outer(inner(x))`` does, both 1x1."""
+    weight = outer.weight.flatten(1)
+    return (weight @ inner.weight.flatten(1))[..., None, None], weight @ inner.bias + outer.bias
 
 
 def anchor_maps(z: Tensor, anchors: Tensor, classes: Tensor) -> Tensor:

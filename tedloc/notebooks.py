@@ -36,6 +36,9 @@ RESULTS = paths.PACKAGE / "results"
 # The tag of a cell that reads what the other chapters found. Its notebook runs after them, and again when they change.
 READS_OTHERS = "reads-other-chapters"
 
+# The tag of a cell that shows how long something took. Nothing else runs beside its notebook.
+SHOWS_TIME = "shows-time"
+
 # A kernel's own log (that it listens on a local port, that it was told to end) is not the reader's matter.
 QUIET_KERNEL = ["--IPKernelApp.log_level=50"]
 
@@ -69,6 +72,11 @@ class Chapter:
         """Whether it is made from other chapters, executed before it."""
         return f'"{READS_OTHERS}"' in self.source.read_text()
 
+    @property
+    def shows_time(self) -> bool:
+        """Whether it measures time, so that no other chapter may be executed beside it."""
+        return f'"{SHOWS_TIME}"' in self.source.read_text()
+
 
 def chapters() -> list[Chapter]:
     """The notebooks of the table of contents, in its order. Raises ``UserError`` when one has no source."""
@@ -95,9 +103,12 @@ def chapters() -> list[Chapter]:
     return found
 
 
-def in_order(found: list[Chapter]) -> list[Chapter]:
-    """The chapters as they must be run: those that read others come last, whatever their place in the book."""
-    return sorted(found, key=lambda chapter: chapter.reads_others)
+def in_order(found: list[Chapter]) -> list[list[Chapter]]:
+    """The chapters in groups, one group after another: each that shows time by itself, then those that can be executed
+    side by side, at last those that read others. Within a group they keep the book's order."""
+    alone = [[chapter] for chapter in found if chapter.shows_time and not chapter.reads_others]
+    others = [chapter for chapter in found if not chapter.shows_time and not chapter.reads_others]
+    return [group for group in (*alone, others, [chapter for chapter in found if chapter.reads_others]) if group]
 
 
 def select(name: str) -> Chapter:
@@ -142,8 +153,10 @@ def is_current(chapter: Chapter, parameters: dict[str, Any]) -> bool:
     return record(chapter.executed).get("fingerprint") == fingerprint(chapter, parameters)
 
 
-def execute(chapter: Chapter, parameters: dict[str, Any], progress: bool = True) -> float:
+def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> float:
     """Run a notebook and put the result at ``chapter.executed``; returns seconds.
+
+    line: of the terminal, from where it is, for the progress bar
 
     Raises ``UserError`` for a parameter that the notebook does not have and for a notebook that fails; then what an
     earlier run left stays as it was.
@@ -153,9 +166,10 @@ def execute(chapter: Chapter, parameters: dict[str, Any], progress: bool = True)
     for name in parameters:
         choose(f"parameter of {chapter.source.name}", name, known)
     made_from = fingerprint(chapter, parameters)
+    bar = {"desc": chapter.name, "position": line, "leave": False}
     start = time.monotonic()
     try:
-        done = papermill.execute_notebook(notebook, None, parameters, cwd=paths.notebooks(), progress_bar=progress,
+        done = papermill.execute_notebook(notebook, None, parameters, cwd=paths.notebooks(), progress_bar=bar,
                                           start_timeout=300, extra_arguments=QUIET_KERNEL)  # fmt: skip
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":

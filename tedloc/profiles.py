@@ -92,7 +92,7 @@ def ilsvrc() -> Profile:
 
     Reproduces the ILSVRC columns of Table 1; the paper: MaxBoxAcc 75.6, Top-1 Loc 70.0, Top-5 Loc 75.1.
     Data: 1,281,167 / 10,000 / 50,000 images, 150 GB, and 1,343 GB for the cache. Estimate for an A100, counted and
-    not measured (chapter "At scale"): 1.72 GPU hours a seed for TeD-Loc, training holds 0.7 GB beside the cache.
+    not measured (chapter "At scale"): 1.72 GPU hours a seed for TeD-Loc, training holds 0.5 GB beside the cache.
     """
     return replace(
         cub(), name="ilsvrc", paper_dataset="ILSVRC", data=DataSettings(name="ilsvrc"),

@@ -120,8 +120,43 @@ def test_a_failing_notebook_is_named_and_leaves_the_earlier_result(checkout, cel
     assert left_over(root) == ["hello.ipynb"]
 
 
+def until_there(file: str) -> str:
+    """A cell that waits for a file below the checkout; notebooks are executed in its notebooks/."""
+    return f"import pathlib, time\nwhile not pathlib.Path('../{file}').exists():\n    time.sleep(0.05)\n"
+
+
+def test_chapters_are_executed_side_by_side_unless_one_shows_time(checkout, capsys):
+    meet = "pathlib.Path('../{}').touch()\n"
+    root = checkout(
+        first="import pathlib\n" + meet.format("a") + until_there("b"),
+        second=until_there("a") + meet.format("b"),
+        timed='# %% tags=["shows-time"]\nimport pathlib\nprint(pathlib.Path("../a").exists())',
+    )
+    assert [[chapter.name for chapter in group] for group in notebooks.in_order(notebooks.chapters())] == [
+        ["timed"], ["first", "second"]]  # fmt: skip
+    book.run("aviary")
+    assert left_over(root) == ["first.ipynb", "second.ipynb", "timed.ipynb"]
+    timed = next(chapter for chapter in notebooks.chapters() if chapter.name == "timed")
+    assert nbformat.read(timed.executed, as_version=4).cells[-1].outputs[0].text == "False\n"
+    assert re.search(r"second \[aviary\]: \d+ s", capsys.readouterr().out)
+
+
+def test_a_failing_notebook_stops_those_beside_it(checkout):
+    root = checkout(slow="import pathlib\npathlib.Path('../a').touch()\n" + until_there("never"),
+                    failing=until_there("a") + "1 / 0")  # fmt: skip
+    with pytest.raises(UserError, match="failing.py, cell 3: ZeroDivisionError"):
+        book.run("aviary")
+    assert left_over(root) == []
+
+
+def test_a_chapter_whose_process_was_killed_is_named(checkout):
+    checkout(hello="import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
+    with pytest.raises(UserError, match="the process that executed chapter hello ended before it was done"):
+        book.run("aviary")
+
+
 def test_an_interrupted_run_says_how_to_go_on_and_keeps_what_is_finished(checkout, capsys):
-    root = checkout(first="print(1)", second="raise KeyboardInterrupt")
+    root = checkout(first="print(1)", second=until_there("book/executed/first.ipynb") + "raise KeyboardInterrupt")
     with pytest.raises(SystemExit) as stop:
         book.main(["run", "--profile", "aviary"])
     assert stop.value.code == 130

@@ -19,8 +19,7 @@ def image():
     torch.manual_seed(0)
     anchors = torch.linalg.qr(torch.randn(DIM, CLASSES))[0].T.contiguous()
     net = model.TeDLoc(3, anchors, model.DecoderSettings(width=4, upsampling=1)).eval()
-    with torch.no_grad():
-        output = net(torch.randn(1, 3, SIDE, SIDE))
+    output = net.requires_grad_(False)(torch.randn(1, 3, SIDE, SIDE))
     foreground, background = (torch.zeros(1, SIDE * SIDE, dtype=torch.bool) for _ in range(2))
     foreground[0, :8], background[0, 15:] = True, True
     samples = sampler.sample(foreground, background, 3, torch.Generator().manual_seed(0))
@@ -88,7 +87,7 @@ def test_pulls_are_the_gradient_of_the_loss(image):
 
     def loss(z, g):
         h = model.pool(z, g.sigmoid())
-        moved = model.Output(z, g, h, torch.nn.functional.linear(h, anchors))
+        moved = model.Output(z, torch.nn.Identity(), g, h, torch.nn.functional.linear(h, anchors))
         return losses.total(moved, samples, labels, anchors, LossSettings(kd=0.0, patch=0.0, image=0.5))[0]
 
     z, g = output.z.double(), output.g.double()

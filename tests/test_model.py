@@ -12,7 +12,6 @@ from tedloc.losses import (
     image_classification,
     knowledge_distillation,
     patch_classification,
-    patch_embeddings,
     total,
 )
 from tedloc.model import Decoder, DecoderSettings, Output, TeDLoc, anchor_maps, pool
@@ -27,6 +26,13 @@ def samples(foreground, background, valid=None) -> Samples:
     foreground, background = torch.tensor(foreground), torch.tensor(background)
     return Samples(foreground, background,
                    torch.ones_like(foreground, dtype=torch.bool) if valid is None else torch.tensor(valid))
+
+
+def output(z: torch.Tensor, anchors: torch.Tensor | None = None) -> Output:
+    """What a model whose decoder gives z, with random g, says."""
+    g = random(len(z), *z.shape[2:], seed=1)
+    h = pool(z, g.sigmoid())
+    return Output(z, torch.nn.Identity(), g, h, h @ (torch.eye(z.shape[1]) if anchors is None else anchors).T)
 
 
 @pytest.mark.parametrize("upsampling", [1, 2, 4, 16])
@@ -72,9 +78,26 @@ def test_an_anchor_map_holds_each_patchs_dot_product_with_its_images_class():
     assert torch.allclose(maps[1, 2, 3], z[1, :, 2, 3] @ anchors[1], atol=1e-6)
 
 
-def test_gathered_patches_are_those_of_the_flat_index():
-    z = random(2, 6, 3, 4)
-    assert torch.equal(patch_embeddings(z, torch.tensor([[5], [11]]))[1, 0], z[1, :, 2, 3])
+def test_embeddings_at_pixels_are_those_of_the_flat_index():
+    out = TeDLoc(4, random(5, 6), DecoderSettings(width=3, upsampling=1))(random(2, 4, 3, 4))
+    chosen = out.z_at(torch.tensor([[5, 0], [11, 2]]))
+    assert chosen.shape == (2, 2, 6) and torch.allclose(chosen[1, 0], out.z[1, :, 2, 3], atol=1e-6)
+
+
+def test_the_model_does_to_features_what_g_and_the_pooling_say_of_every_patch_embedding():
+    """Values and gradients; z_p is not made for them."""
+    model = TeDLoc(4, random(5, 6), DecoderSettings(width=3)).double()
+    tokens, weights = random(2, 4, 3, 4).double(), random(2, 5, seed=1).double()
+    ours = model(tokens)
+    z = model.decoder(tokens)
+    g = model.g(z).squeeze(1)
+    h = pool(z, g.sigmoid())
+    found, literal = [], []
+    for gradients, (some_g, some_scores) in ((found, (ours.g, ours.scores)), (literal, (g, h @ model.anchors.T))):
+        loss = some_g.square().sum() + (some_scores * weights).sum()
+        gradients += torch.autograd.grad(loss, list(model.parameters()))
+    assert torch.allclose(ours.z, z) and torch.allclose(ours.g, g) and torch.allclose(ours.h, h)
+    assert all(torch.allclose(a, b) for a, b in zip(found, literal, strict=True))
 
 
 def test_kd_is_the_mean_cross_entropy_of_foreground_patches():
@@ -82,13 +105,14 @@ def test_kd_is_the_mean_cross_entropy_of_foreground_patches():
     foreground, valid = torch.tensor([[0, 3], [7, 2]]), torch.tensor([[True, True], [True, False]])
     by_hand = [F.cross_entropy((z[b].flatten(1)[:, p] @ anchors.T)[None], labels[b:b + 1])
                for b, p in [(0, 0), (0, 3), (1, 7)]]
-    ours = knowledge_distillation(z, foreground, valid, labels, anchors)
+    ours = knowledge_distillation(output(z).z_at(foreground), valid, labels, anchors)
     assert torch.allclose(ours, torch.stack(by_hand).mean(), atol=1e-6)
 
 
 def test_kd_pulls_only_the_sampled_foreground_patches():
     z = random(1, 6, 3, 4).requires_grad_()
-    knowledge_distillation(z, torch.tensor([[5]]), torch.tensor([[True]]), torch.tensor([2]), torch.eye(6)).backward()
+    drawn = output(z).z_at(torch.tensor([[5]]))
+    knowledge_distillation(drawn, torch.tensor([[True]]), torch.tensor([2]), torch.eye(6)).backward()
     moved = z.grad.flatten(2).abs().sum(1)[0].nonzero()[:, 0]
     assert moved.tolist() == [5]
 
@@ -110,10 +134,9 @@ def test_uniform_scores_cost_log_k():
 
 
 def test_the_total_weighs_its_terms_and_leaves_out_those_with_zero_weight():
-    z, g, anchors, labels = random(2, 4, 3, 3), random(2, 3, 3, seed=1), torch.eye(4), torch.tensor([0, 2])
-    h = pool(z, g.sigmoid())
-    output, drawn = Output(z, g, h, h @ anchors.T), samples([[0], [1]], [[4], [5]])
-    loss, terms = total(output, drawn, labels, anchors, LossSettings(0.5, 0.25, 2.0))
+    anchors, labels = torch.eye(4), torch.tensor([0, 2])
+    out, drawn = output(random(2, 4, 3, 3), anchors), samples([[0], [1]], [[4], [5]])
+    loss, terms = total(out, drawn, labels, anchors, LossSettings(0.5, 0.25, 2.0))
     assert torch.allclose(loss, 0.5 * terms["L_KD"] + 0.25 * terms["P_CL"] + 2 * terms["I_CL"])
-    _, only = total(output, drawn, labels, anchors, LossSettings(1.0, 0.0, 0.0))
+    _, only = total(out, drawn, labels, anchors, LossSettings(1.0, 0.0, 0.0))
     assert list(only) == ["L_KD"]

@@ -47,9 +47,10 @@ class TeDLocMethod(Trained):
 
     def routes(self, net: TeDLoc, x: Tensor, labels: Tensor) -> dict[str, Route]:
         out = net(x)
+        z = out.z
         maps = {
             "g": out.g.sigmoid(),
-            "anchor-true": anchor_maps(out.z, net.anchors, labels),
-            "anchor-pred": anchor_maps(out.z, net.anchors, out.scores.argmax(1)),
+            "anchor-true": anchor_maps(z, net.anchors, labels),
+            "anchor-pred": anchor_maps(z, net.anchors, out.scores.argmax(1)),
         }
         return {name: Route(each, out.scores) for name, each in maps.items()}
