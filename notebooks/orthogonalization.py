@@ -35,7 +35,7 @@ from matplotlib.ticker import MaxNLocator
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from sklearn.manifold import TSNE
 
-from tedloc import anchors, anchors_explorer, evidence, paper, plots, profiles, report, runs
+from tedloc import anchors, evidence, paper, plots, profiles, report, runs
 from tedloc.data.aviary import FAMILIES, FAMILY_OF, bird_name
 from tedloc.data.aviary_drawing import Bird
 from tedloc.errors import UserError
@@ -45,7 +45,7 @@ from tedloc.text import class_text, templates
 plots.use_style()
 P = profiles.get(profile)
 meaningful = P.name != "smoke"
-NAMES = anchors_explorer.KINDS
+NAMES = anchors.METHODS
 SHORT = ("none", "qr_rows", "random")
 HARD = {"anchors__text": "aviary/clip-hard", "pseudo_labels__clip": "aviary/clip-hard"}
 class_names = open_data(P.data, "train").class_names

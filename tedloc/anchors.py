@@ -26,7 +26,14 @@ from torch import Tensor
 
 from tedloc.errors import UserError, choose
 
-METHODS = ("none", "qr_rows", "qr_cols", "polar", "random", "onehot")
+METHODS = {  # name -> as a reader knows it
+    "none": "text as it is",
+    "qr_rows": "QR, rows of Q (default)",
+    "qr_cols": "QR, columns of Q",
+    "polar": "polar (Löwdin)",
+    "random": "control: random directions",
+    "onehot": "control: one-hot codes",
+}
 
 
 def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tensor:

@@ -19,14 +19,6 @@ from tedloc.explorer import Explorer
 
 MOST_CLASSES = 40  # of a matrix on the page
 DECIMALS = 4  # of a cosine on the page
-KINDS = {
-    "none": "text as it is",
-    "qr_rows": "QR, rows of Q (default)",
-    "qr_cols": "QR, columns of Q",
-    "polar": "polar (Löwdin)",
-    "random": "control: random directions",
-    "onehot": "control: one-hot codes",
-}
 # -1, 0, 1: blue and vermilion stay apart for colour-blind readers; the script uses the same ends
 ENDS = ("#0072b2", "#f7f7f7", "#d55e00")
 
@@ -41,7 +33,7 @@ def orthogonalization(texts: Mapping[str, Tensor], class_names: Sequence[str], b
     upper = np.triu_indices(len(shown), 1)
     made = []
     for name, text in texts.items():
-        kinds = [_kind(text, kind, shown, upper) for kind in KINDS]
+        kinds = [_kind(text, kind, shown, upper) for kind in anchors.METHODS]
         made.append({"name": name, "classes": len(text), "width": text.shape[1], "kinds": kinds})
     names = [class_names[k] for k in shown]
     return Explorer("anchors", {"names": names, "ends": ENDS, "decimals": DECIMALS, "texts": made}, badge)
@@ -49,7 +41,7 @@ def orthogonalization(texts: Mapping[str, Tensor], class_names: Sequence[str], b
 
 def _kind(text: Tensor, kind: str, shown: np.ndarray, upper: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
     """cosines: of pairs i < j, row by row; or ``refused``: why there are no such anchors."""
-    made = {"name": kind, "label": KINDS[kind]}
+    made = {"name": kind, "label": anchors.METHODS[kind]}
     try:
         vectors = anchors.orthogonalise(text, kind)
     except UserError as refusal:
@@ -85,7 +77,7 @@ def static_orthogonalization(explored: Explorer, kind: str = "qr_rows") -> Figur
         end = len(explored.payload["names"]) + 0.5  # classes count from 1
         picture = ax.imshow(matrix(explored.payload, 0, each), cmap=colours, vmin=-1, vmax=1,
                             extent=(0.5, end, end, 0.5))  # fmt: skip
-        ax.set(title=KINDS[each], xlabel="class", ylabel="class" if ax is axes[0] else "")
+        ax.set(title=anchors.METHODS[each], xlabel="class", ylabel="class" if ax is axes[0] else "")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(False)

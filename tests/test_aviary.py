@@ -49,11 +49,21 @@ def test_box_is_tight_and_inclusive(val):
         assert mask[y0].any() and mask[y1].any() and mask[:, x0].any() and mask[:, x1].any()
 
 
-def test_boxes_from_the_cache_are_those_that_were_drawn(monkeypatch):
+def test_what_the_cache_holds_is_what_was_drawn_and_is_not_drawn_again(monkeypatch):
     drawn = open_split("aviary", "val", seed=13, per_class=1)
-    monkeypatch.setattr(aviary, "_rendered", None)  # drawing again would fail
+    monkeypatch.setattr(aviary, "render", None)  # drawing again would fail
     again = open_split("aviary", "val", seed=13, per_class=1)
     assert again.fingerprint() == drawn.fingerprint()
+    assert all(np.array_equal(again.image(i), drawn.image(i)) for i in range(len(drawn)))
+
+
+def test_a_drawing_that_was_interrupted_starts_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("TEDLOC_CACHE", str(tmp_path))
+    whole = open_split("aviary", "val", seed=13, per_class=1)
+    (images,) = tmp_path.glob("aviary/*/images.npy")
+    images.unlink()
+    again = open_split("aviary", "val", seed=13, per_class=1)
+    assert all(np.array_equal(again.image(i), whole.image(i)) for i in range(len(whole)))
 
 
 def test_fewer_images_a_class_are_the_first_of_more(val):

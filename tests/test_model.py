@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tedloc.errors import UserError
@@ -14,7 +15,7 @@ from tedloc.losses import (
     patch_classification,
     total,
 )
-from tedloc.model import Decoder, DecoderSettings, Output, TeDLoc, anchor_maps, pool
+from tedloc.model import Decoder, DecoderSettings, DoublingConv, Output, TeDLoc, anchor_maps, pool
 from tedloc.sampler import Samples
 
 
@@ -32,7 +33,7 @@ def output(z: torch.Tensor, anchors: torch.Tensor | None = None) -> Output:
     """What a model whose decoder gives z, with random g, says."""
     g = random(len(z), *z.shape[2:], seed=1)
     h = pool(z, g.sigmoid())
-    return Output(z, torch.nn.Identity(), g, h, h @ (torch.eye(z.shape[1]) if anchors is None else anchors).T)
+    return Output(z, nn.Identity(), g, h, h @ (torch.eye(z.shape[1]) if anchors is None else anchors).T)
 
 
 @pytest.mark.parametrize("upsampling", [1, 2, 4, 16])
@@ -41,9 +42,20 @@ def test_the_decoder_upsamples_to_the_anchors_dimension(upsampling):
     assert decoder(random(2, 12, 3, 4)).shape == (2, 7, 3 * upsampling, 4 * upsampling)
 
 
-def test_an_impossible_upsampling_is_refused():
-    with pytest.raises(UserError, match="decoder.upsampling is 3"):
-        Decoder(12, 7, DecoderSettings(upsampling=3))
+def test_a_doubling_convolution_doubles_by_nearest_neighbours_and_convolves():
+    ours = DoublingConv(3, 5).double()
+    plain = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 5, 3, padding=1, bias=False)).double()
+    plain[1].load_state_dict(ours.state_dict())
+    x, weights = random(2, 3, 4, 6).double(), random(2, 5, 8, 12, seed=1).double()
+    for module in (ours, plain):
+        (module(x) * weights).sum().backward()
+    assert torch.allclose(ours(x), plain(x)) and torch.allclose(ours.weight.grad, plain[1].weight.grad)
+
+
+@pytest.mark.parametrize("setting, value", [("upsampling", 3), ("convs", 0)])
+def test_an_impossible_decoder_is_refused(setting, value):
+    with pytest.raises(UserError, match=f"decoder.{setting} is {value}"):
+        Decoder(12, 7, DecoderSettings(**{setting: value}))
 
 
 def test_pooling_is_the_weighted_mean_of_the_patches():

@@ -1,4 +1,4 @@
-"""The aviary: a small synthetic stand-in for fine-grained bird data, drawn on the fly.
+"""The aviary: a small synthetic stand-in for fine-grained bird data, drawn when it is first asked for.
 
 Twenty target species: five families (plumage, bill and tail, such as "grey finch") times four variants
 (crimson, golden or azure crown; crimson crown with a white wing bar). Inside a family only the crown or the
@@ -6,21 +6,22 @@ bar differs, and some families differ in the bill or the tail alone, so a classi
 pixels and its map tends to miss the bird. All other combinations make up the pre-training split of the
 towers (``tedloc.towers``); no target species is in it.
 
-An image is a pure function of (seed, split, id): nothing is stored and nothing depends on order.
+An image is a pure function of (seed, split, id): nothing depends on order, and what the cache keeps can be drawn again.
 """
 
 import hashlib
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
+import filelock
 import numpy as np
+from tqdm.auto import tqdm
 
 from tedloc import paths
 from tedloc.data import SPLITS, ImageSet, aviary_canvas, aviary_drawing, aviary_scenery
 from tedloc.data.aviary_canvas import SIZE
-from tedloc.data.aviary_drawing import BILLS, COLOURS, CROWNS, TAILS, Bird, Rendering, render
+from tedloc.data.aviary_drawing import BILLS, COLOURS, CROWNS, TAILS, Bird, render
 from tedloc.data.aviary_scenery import BACKGROUND_WORDS as BACKGROUND_WORDS
 from tedloc.errors import UserError, choose
 
@@ -64,30 +65,30 @@ OTHER_BIRDS: tuple[Bird, ...] = tuple(
 )
 
 
-@lru_cache(maxsize=8192)
-def _rendered(key: str, bird: Bird | None) -> Rendering:
-    return render(key, bird)
-
-
 @dataclass(frozen=True, eq=False)
 class Aviary(ImageSet):
-    """One split of the target species. ``birds[i]`` tells what is drawn; ``seed`` which drawing of it."""
+    """One split of the target species. ``birds[i]`` tells what is drawn; ``seed`` which drawing of it.
+
+    images: (N, 80, 80, 3) uint8; masks: (N, 80, 80) bool; both lie on the disk
+    """
 
     birds: tuple[Bird, ...]
     seed: int
+    images: np.ndarray
+    masks: np.ndarray
 
     def _key(self, index: int) -> str:
         return f"{self.seed}/{self.ids[index]}"
 
     def image(self, index: int) -> np.ndarray:
-        return _rendered(self._key(index), self.birds[index]).image
+        return np.array(self.images[index])
 
     def mask(self, index: int) -> np.ndarray:
-        return _rendered(self._key(index), self.birds[index]).mask
+        return np.array(self.masks[index])
 
     def words(self, index: int) -> tuple[str, ...]:
         """The ``BACKGROUND_WORDS`` that are in the picture."""
-        return _rendered(self._key(index), self.birds[index]).words
+        return render(self._key(index), self.birds[index]).words
 
     def part(self, index: int, name: str) -> np.ndarray:
         """(80, 80) bool: every pixel that the visible part (crown, bar, bill or tail) touches."""
@@ -102,18 +103,24 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     return np.array([x[0], y[0], x[-1], y[-1]], dtype=np.int64)
 
 
-def _boxes(keys: list[str], birds: list[Bird]) -> np.ndarray:
-    """(N, 1, 4) tight boxes; drawn once, then kept in the cache until the drawing code changes."""
+def _drawn(keys: list[str], birds: list[Bird]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks; drawn once, then kept in the cache until the drawing code changes."""
     digest = hashlib.sha256(repr((keys, birds)).encode())
     for module in (aviary_canvas, aviary_scenery, aviary_drawing):
         digest.update(Path(module.__file__).read_bytes())
-    file = paths.cache() / "aviary" / f"boxes-{digest.hexdigest()[:24]}.npy"
-    if file.exists():
-        return np.load(file)
-    boxes = [tight_box(_rendered(key, bird).mask) for key, bird in zip(keys, birds, strict=True)]
-    with paths.replacing(file) as scratch:
-        np.save(scratch, np.stack(boxes)[:, None])
-    return np.stack(boxes)[:, None]
+    folder = paths.cache() / "aviary" / digest.hexdigest()[:24]
+    files = [folder / "masks.npy", folder / "images.npy"]  # the last one's presence says that both are there
+    if not files[-1].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock"):
+            if not files[-1].exists():
+                bar = tqdm(keys, desc="drawing the aviary", unit="image", delay=2, leave=False)
+                drawn = [render(key, bird) for key, bird in zip(bar, birds, strict=True)]
+                for file, each in zip(files, ([one.mask for one in drawn], [one.image for one in drawn])):
+                    with paths.replacing(file) as scratch:
+                        np.save(scratch, np.stack(each))
+    masks, images = (np.load(file, mmap_mode="r") for file in files)
+    return images, masks
 
 
 def open(
@@ -140,14 +147,17 @@ def open(
         ids += [f"{split}/{name.replace(' ', '-')}/{n:04d}" for n in range(per_class)]
         labels += [label] * per_class
         birds += [known[name]] * per_class
+    images, masks = _drawn([f"{seed}/{i}" for i in ids], birds)
     return Aviary(
         name="aviary",
         split=split,
         ids=ids,
         labels=np.array(labels, dtype=np.int64),
-        boxes=list(_boxes([f"{seed}/{i}" for i in ids], birds)),
+        boxes=[tight_box(mask)[None] for mask in masks],
         sizes=np.full((len(ids), 2), SIZE, dtype=np.int64),
         class_names=names,
         birds=tuple(birds),
         seed=seed,
+        images=images,
+        masks=masks,
     )
