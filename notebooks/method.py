@@ -107,9 +107,9 @@ def symmetric(picture):
 # $p$ is to lie on the object; its values on the grid are the localization map $M$.
 #
 # Only $D$ and $g$ are trained. *Open in the paper:* the shape of $D$ and the output resolution. Here: a 3×3
-# convolution, then blocks that double the grid and convolve (as one operation), then a 1×1 convolution to $d$. This last layer of $D$ and
-# $g$ are both linear, so $g$ and the pooling below follow from the layer's input, with the same result; $\bm{z}_p$
-# itself is made only where a loss or a map asks for it.
+# convolution, then blocks that double the grid and convolve (as one operation), then a 1×1 convolution to $d$. This last
+# layer of $D$ and $g$ are both linear, so $g$ and the pooling below follow from the layer's input, with the same result;
+# $\bm{z}_p$ itself is made only where a loss or a map asks for it.
 
 # %% tags=["remove-input"]
 illustrations.source(model.Decoder)

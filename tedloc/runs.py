@@ -25,8 +25,9 @@ import json
 import os
 import platform
 import subprocess
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,8 @@ def ensure(request: Request) -> Run:
 def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
     """Finished runs for all requests, in order; those that are missing are computed side by side.
 
-    jobs: processes; default: one a CPU core, or one on a GPU. What runs share (features, pseudo-labels) is
-    prepared first, once.
+    jobs: processes; default: one a CPU core, or one on a GPU; as many compute at a time on this machine, whatever
+    other notebooks ask for. What runs share (features, pseudo-labels) is prepared first, once.
     """
     missing: dict[Path, Request] = {}
     for request in requests:
@@ -253,13 +254,34 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
 
         from tedloc.train import prepare
         jobs = jobs or (1 if any(r.device != "cpu" for r in missing.values()) else os.cpu_count() or 1)
-        jobs = min(jobs, len(missing))
+        places, jobs = jobs, min(jobs, len(missing))
         alike = {digest([r.settings()["profile"], r.device, r.method]): r for r in missing.values()}  # but for the seed
-        Parallel(n_jobs=jobs)(delayed(prepare)(request) for request in alike.values())
-        work = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(ensure)(r) for r in missing.values())
+        Parallel(n_jobs=jobs)(delayed(_in_place)(places, prepare, r) for r in alike.values())
+        work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+            delayed(_in_place)(places, ensure, r) for r in missing.values())
         for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
             pass
     return [ensure(request) for request in requests]
+
+
+def _in_place(places: int, work: Callable[[Request], Any], request: Request) -> None:
+    """Do the work once one of so many places on its device is free: more processes than cores hinder each other."""
+    paths.runs().mkdir(parents=True, exist_ok=True)
+    locks = [filelock.FileLock(paths.runs() / f".{request.device}-{n}.lock", blocking=False) for n in range(places)]
+    while (lock := next(filter(_taken, locks), None)) is None:
+        time.sleep(0.1)
+    try:
+        work(request)
+    finally:
+        lock.release()
+
+
+def _taken(lock: filelock.FileLock) -> bool:
+    try:
+        lock.acquire()
+        return True
+    except filelock.Timeout:
+        return False
 
 
 def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = None) -> dict[str, list[Run]]:

@@ -1,6 +1,8 @@
 """Every method keeps the same contract; runs are computed once, resume, and say what went wrong."""
 
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -73,6 +75,26 @@ def test_requests_for_one_run_are_trained_once_with_the_routes_of_both():
     asked = [runs.Request(PROFILE, "cam", 4, routes=(name,)) for name in ("true", "pred")]
     first, second = runs.collect(asked, jobs=1)
     assert first.folder == second.folder and set(first.metrics["routes"]) == {"true", "pred"}
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_no_more_runs_are_computed_at_a_time_than_there_are_places(tmp_path, monkeypatch, places):
+    monkeypatch.setenv("TEDLOC_RUNS", str(tmp_path))
+    at_work, most = [], []
+
+    def work(request):
+        at_work.append(request)
+        most.append(len(at_work))
+        time.sleep(0.1)
+        at_work.pop()
+
+    request = runs.Request(PROFILE, device="cpu")
+    threads = [threading.Thread(target=runs._in_place, args=(places, work, request)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 4 and max(most) == places
 
 
 class Boxes(Method):
