@@ -15,6 +15,7 @@ tables from it; ``readme`` does only the latter. ``picture`` draws the README's 
 import argparse
 import ast
 import multiprocessing.connection
+import os
 import shutil
 import subprocess
 import sys
@@ -74,13 +75,14 @@ def _execute(waiting: list[tuple[notebooks.Chapter, dict[str, Any]]]) -> None:
     context = multiprocessing.get_context("fork")
     on_cpu = all((values.get("device") or default_device()) == "cpu" for _, values in waiting)
     free, running = [0, 1] if on_cpu else [0], {}  # lines of the terminal
+    threads = max(1, (os.cpu_count() or 1) // min(len(free), len(waiting) or 1))
     try:
         while waiting or running:
             while waiting and free:
                 chapter, values = waiting.pop(0)
                 line, (result, send) = free.pop(0), context.Pipe(duplex=False)
                 print(f"{_label(chapter, values)}: running", flush=True)
-                process = context.Process(target=_report, args=(send, chapter, values, line))
+                process = context.Process(target=_report, args=(send, chapter, values, line, threads))
                 process.start()
                 send.close()  # so that a child that dies is seen to have ended
                 running[result] = process, line, chapter, values
@@ -94,8 +96,9 @@ def _execute(waiting: list[tuple[notebooks.Chapter, dict[str, Any]]]) -> None:
             process.join()
 
 
-def _report(send: Connection, chapter: notebooks.Chapter, values: dict[str, Any], line: int) -> None:
+def _report(send: Connection, chapter: notebooks.Chapter, values: dict[str, Any], line: int, threads: int) -> None:
     """In the child: execute a chapter and send the seconds that it took, or why it failed."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of its kernel; more than the cores hinder each other
     try:
         send.send(notebooks.execute(chapter, values, line))
     except (UserError, KeyboardInterrupt) as error:

@@ -140,14 +140,19 @@ def _restore(kind: Any, value: Any) -> Any:
 def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
     """The localizer of a finished TeD-Loc run; needs neither training images nor caches.
 
-    Raises ``UserError`` when the folder is no such run, or its checkpoint belongs to other settings.
+    Raises ``UserError`` when the folder is no such run, or its checkpoint belongs to other settings or other code.
     """
     folder = Path(folder)
     profile, key = profile_of(folder)
     checkpoint = folder / "checkpoint.safetensors"
     network = _empty_network(checkpoint, profile)
-    engine.load(network, checkpoint, key)
     metrics = runs.Run(folder).metrics
+    try:
+        engine.load(network, checkpoint, key)
+    except RuntimeError:  # names or shapes of weights
+        raise UserError(f"{checkpoint} was trained by another state of the code (commit "
+                        f"{metrics['provenance']['commit']}), whose network had other parts; use that, or train again"
+                        ) from None  # fmt: skip
     try:
         threshold = metrics["routes"][ROUTE]["threshold@0.5 (val threshold)"]
     except KeyError:

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tedloc import boxes, predict, runs
 from tedloc.data import open_split
@@ -138,6 +140,11 @@ def test_a_run_that_cannot_be_used_is_refused(small_run, tmp_path, capsys):
     (copy / "settings.json").write_text(json.dumps(settings | {"method": "cam"}))
     assert "a run of 'cam'; only runs of 'tedloc'" in refusal()
     (copy / "settings.json").write_text(json.dumps(settings))
+    with safe_open(copy / "checkpoint.safetensors", "pt") as opened:
+        about, weights = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}
+    weights["1.decoder.earlier"] = weights.pop("1.decoder.0.weight")
+    save_file(weights, copy / "checkpoint.safetensors", about)
+    assert "another state of the code (commit " in refusal()
     (copy / "checkpoint.safetensors").unlink()
     assert "checkpoint.safetensors is missing" in refusal()
     (copy / "metrics.json").unlink()
