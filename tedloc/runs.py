@@ -117,7 +117,7 @@ def provenance() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
-    if git("status", "--porcelain", "--", "tedloc"):
+    if git("status", "--porcelain", "--", "."):
         commit += "+changes"
     packages = ("tedloc", "torch", "timm", "open_clip_torch", "numpy", "opencv-python")
     return {

@@ -1,5 +1,7 @@
 """Profiles and their settings: all known, changed by name, refused by name."""
 
+import subprocess
+
 import pytest
 
 from tedloc import profiles, runs
@@ -94,3 +96,17 @@ def test_a_change_for_a_method_that_does_not_exist_is_refused():
 def test_the_limit_on_epochs_reaches_every_stage_of_a_method():
     made = create("c2am", profiles.get("smoke"))
     assert {name: each.epochs for name, each in optimisers(made.own).items()} == {"optimiser": 1, "contrast": 1}
+
+
+def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monkeypatch):
+    package = tmp_path / "tedloc"
+    package.mkdir()
+    (package / "inner.py").write_text("a = 1\n")
+    own = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "."], [*own, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    monkeypatch.setattr(runs.paths, "PACKAGE", package)
+    committed = runs.provenance()["commit"]
+    assert len(committed) == 12
+    (package / "inner.py").write_text("a = 2\n")
+    assert runs.provenance()["commit"] == f"{committed}+changes"
