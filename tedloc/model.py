@@ -127,8 +127,13 @@ class TeDLoc(nn.Module):
         self.g = nn.Conv2d(anchors.shape[1], 1, 1)  # linear on each z_p
 
     def forward(self, tokens: Tensor) -> Output:
-        """tokens: (B, C, h, w) from the frozen encoder. h is pooled before D's last layer, with the same result, since
-        the weights of Eq. 3 sum to one; where all of them vanish it is that layer's bias."""
+        """What the model says of a batch.
+
+        tokens: (B, C, h, w) from the frozen encoder
+
+        Eq. 3 is taken before D's last layer, with the same result, since its weights sum to one. Where all of them
+        vanish, h is that layer's bias.
+        """
         features, last = self.decoder.features(tokens), self.decoder[-1]  # z_p = last(u_p)
         g = F.conv2d(features, *composed(self.g, last)).squeeze(1)  # g(z_p) = g(last(u_p))
         h = last(pool(features, g.sigmoid())[..., None, None]).flatten(1)  # Eq. 3
