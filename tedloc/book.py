@@ -34,8 +34,7 @@ GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a so
 def run(
     profile: str = "aviary", only: str | None = None, force: bool = False, parameters: dict[str, Any] | None = None
 ) -> None:
-    """Execute the book's notebooks, on a CPU two at a time where nothing is timed; the runs that they
-    ask for use all cores.
+    """Execute the book's notebooks, on a CPU two at a time where nothing is timed; their runs use all cores.
 
     Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
     Stops at the first notebook that fails (``UserError``); those that are finished by then are kept.

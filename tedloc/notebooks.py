@@ -70,12 +70,15 @@ class Chapter:
     @property
     def reads_others(self) -> bool:
         """Whether it is made from other chapters, executed before it."""
-        return f'"{READS_OTHERS}"' in self.source.read_text()
+        return self._has(READS_OTHERS)
 
     @property
     def shows_time(self) -> bool:
         """Whether it measures time, so that no other chapter may be executed beside it."""
-        return f'"{SHOWS_TIME}"' in self.source.read_text()
+        return self._has(SHOWS_TIME)
+
+    def _has(self, tag: str) -> bool:
+        return f'"{tag}"' in self.source.read_text()
 
 
 def chapters() -> list[Chapter]:
