@@ -66,8 +66,11 @@ def measure(settings: Settings) -> dict[str, float]:
     def es(options):
         return lambda: clip_es(clip, images, targets, text, background, options)
 
-    runs = {"plain forward pass": plain, "CLIP-ES without affinity": es(replace(full, affinity=False)),
-            "CLIP-ES": es(full)}  # fmt: skip
+    runs = {
+        "plain forward pass": plain,
+        "CLIP-ES without affinity": es(replace(full, affinity=False)),
+        "CLIP-ES": es(full),
+    }
     times = {name: [] for name in runs}
     for run in runs.values():
         run()  # warm up

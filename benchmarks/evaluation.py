@@ -85,8 +85,10 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     ours(smooth(np.random.default_rng(0)))  # compiles, or loads what was compiled before
-    print(f"{'ms a map, one core':24}{'V1 plain':>10}{'V1+V2 plain':>13}{'V1+V2 ours':>12}{'ratio to V1':>13}"
-          f"{'to V1+V2':>10}")
+    print(
+        f"{'ms a map, one core':24}{'V1 plain':>10}{'V1+V2 plain':>13}{'V1+V2 ours':>12}{'ratio to V1':>13}"
+        f"{'to V1+V2':>10}"
+    )
     for name, make in KINDS.items():
         rng = np.random.default_rng(1)
         maps = [make(rng) for _ in range(options.maps)]

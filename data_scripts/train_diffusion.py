@@ -55,8 +55,17 @@ class Recipe:
 Step = Callable[[np.random.Generator, torch.Generator], Tensor]  # -> loss
 
 
-def train(name: str, module: nn.Module, lr: float, weight_decay: float, steps: int, batch: int,
-          recipe: Recipe, seed: int, step: Step) -> float:
+def train(
+    name: str,
+    module: nn.Module,
+    lr: float,
+    weight_decay: float,
+    steps: int,
+    batch: int,
+    recipe: Recipe,
+    seed: int,
+    step: Step,
+) -> float:
     """Train in place with AdamW and a cosine; resume from the last whole chunk. Returns seconds."""
     optimizer = torch.optim.AdamW(module.parameters(), lr, betas=(0.9, 0.98), weight_decay=weight_decay)
     warmup = max(1, steps // 20)
@@ -92,9 +101,17 @@ def train(name: str, module: nn.Module, lr: float, weight_decay: float, steps: i
                 bar.set_postfix(loss=f"{np.mean(running[-100:]):.4f}", refresh=False)
             seconds += time.monotonic() - begun
             with paths.replacing(checkpoint) as scratch:
-                torch.save({"fingerprint": fingerprint, "module": module.state_dict(), "steps": stop,
-                            "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-                            "seconds": seconds}, scratch)
+                torch.save(
+                    {
+                        "fingerprint": fingerprint,
+                        "module": module.state_dict(),
+                        "steps": stop,
+                        "optimizer": optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                        "seconds": seconds,
+                    },
+                    scratch,
+                )
     module.eval().requires_grad_(False)
     return seconds
 
@@ -119,8 +136,7 @@ def train_autoencoder(model: Diffusion, images: np.ndarray, recipe: Recipe, seed
     def step(rng: np.random.Generator, noise: torch.Generator) -> Tensor:
         rows = np.sort(rng.choice(IMAGES, recipe.vae_batch, replace=False))
         corners = rng.integers(0, towers.IMAGE_SIZE - side + 1, (len(rows), 2))
-        x = pixels(np.stack([images[i, y:y + side, x:x + side]
-                             for i, (y, x) in zip(rows, corners, strict=True)]))
+        x = pixels(np.stack([images[i, y : y + side, x : x + side] for i, (y, x) in zip(rows, corners, strict=True)]))
         x = x.flip(-1) if rng.random() < 0.5 else x
         posterior = vae.encode(x).latent_dist
         told = vae.decode(posterior.sample(noise)).sample
@@ -136,9 +152,9 @@ def latents_of(model: Diffusion, images: np.ndarray, rows: np.ndarray, mirrored:
     """(N, 4, 20, 20) latents of some images, not yet of unit variance."""
     found, size = torch.empty(len(rows), *LATENT), 50
     for i in tqdm(range(0, len(rows), size), desc="latents", unit="batch"):
-        x = pixels(images[rows[i:i + size]])
-        x = torch.where(torch.from_numpy(mirrored[i:i + size])[:, None, None, None], x.flip(-1), x)
-        found[i:i + size] = model.vae.encode(x).latent_dist.mode()
+        x = pixels(images[rows[i : i + size]])
+        x = torch.where(torch.from_numpy(mirrored[i : i + size])[:, None, None, None], x.flip(-1), x)
+        found[i : i + size] = model.vae.encode(x).latent_dist.mode()
     return found
 
 
@@ -157,14 +173,15 @@ def train_unet(model: Diffusion, latents: Tensor, attributes: np.ndarray, recipe
 
 
 @torch.no_grad()
-def measure(model: Diffusion, images: np.ndarray, attributes: np.ndarray, recipe: Recipe,
-            seed: int) -> dict[str, float]:
+def measure(
+    model: Diffusion, images: np.ndarray, attributes: np.ndarray, recipe: Recipe, seed: int
+) -> dict[str, float]:
     """Errors on held-out pre-training images: of the autoencoder (pixels from -1 to 1), and of the U-Net with
     the images' own captions and with those of other images, beside that of telling no noise."""
     (rng,) = generators(f"{seed}/diffusion/measure", 1)
     latent, squares, signal = [], [], []
     for i in range(0, len(images), 50):
-        x = pixels(images[i:i + 50])
+        x = pixels(images[i : i + 50])
         z = model.vae.encode(x).latent_dist.mode()
         squares.append((model.vae.decode(z).sample - x).square().mean())
         signal.append((x - x.mean((2, 3), keepdim=True)).square().mean())
@@ -172,12 +189,15 @@ def measure(model: Diffusion, images: np.ndarray, attributes: np.ndarray, recipe
     ids, noise = captions_as_tokens(attributes, rng, recipe), torch.Generator().manual_seed(seed)
     sums = {"denoising_loss": [], "denoising_loss_of_zero": [], "denoising_loss_other_captions": []}
     for i, z in enumerate(latent):
-        own, other = (model.embed(ids.roll(shift, 0)[50 * i:50 * i + len(z)]) for shift in (0, 25))
+        own, other = (model.embed(ids.roll(shift, 0)[50 * i : 50 * i + len(z)]) for shift in (0, 25))
         e = torch.randn(z.shape, generator=noise)
         t = torch.randint(len(model.kept_signal), (len(z),), generator=noise)
         noisy = model.noisy(z, e, t)
-        for name, told in (("", model.denoise(noisy, t, own).noise), ("_of_zero", torch.zeros_like(e)),
-                           ("_other_captions", model.denoise(noisy, t, other).noise)):
+        for name, told in (
+            ("", model.denoise(noisy, t, own).noise),
+            ("_of_zero", torch.zeros_like(e)),
+            ("_other_captions", model.denoise(noisy, t, other).noise),
+        ):
             sums["denoising_loss" + name].append(F.mse_loss(told, e))
     found = {"reconstruction_mse": squares, "image_variance": signal, **sums}
     return {f"held_out_{name}": torch.stack(values).mean().item() for name, values in found.items()}
@@ -185,8 +205,11 @@ def measure(model: Diffusion, images: np.ndarray, attributes: np.ndarray, recipe
 
 def ship(model: Diffusion, record: dict) -> None:
     """Write the weights in half precision and their record; both are renamed into place."""
-    state = {f"{part}.{name}": value.half().contiguous() for part, module in trained_parts(model).items()
-             for name, value in module.state_dict().items()}
+    state = {
+        f"{part}.{name}": value.half().contiguous()
+        for part, module in trained_parts(model).items()
+        for name, value in module.state_dict().items()
+    }
     file = paths.WEIGHTS / "diffusion.safetensors"
     with paths.replacing(file) as scratch:
         safetensors.torch.save_file(state, scratch)
@@ -228,9 +251,18 @@ def run(recipe: Recipe = Recipe(), seed: int = 0, threads: int = 2) -> None:
     in_half_precision(model.unet)
     held_out = slice(IMAGES, IMAGES + HELD_OUT)
     measured = measure(model, images[held_out], attributes[held_out], recipe, seed)
-    ship(model, {"kind": "diffusion", "recipe": asdict(recipe), "seed": seed, "scaling_factor": scale,
-                 "seconds": {name: round(value) for name, value in seconds.items()}, "text_sha256": text,
-                 "measured": measured})
+    ship(
+        model,
+        {
+            "kind": "diffusion",
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "scaling_factor": scale,
+            "seconds": {name: round(value) for name, value in seconds.items()},
+            "text_sha256": text,
+            "measured": measured,
+        },
+    )
 
 
 if __name__ == "__main__":

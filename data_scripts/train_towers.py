@@ -94,13 +94,9 @@ def head_groups(logits: Tensor) -> dict[str, Tensor]:
 def attribute_loss(logits: Tensor, rows: Tensor) -> Tensor:
     """Cross entropy of each attribute where there is a bird; binary cross entropy of bird and scene words."""
     groups = head_groups(logits)
-    loss = sum(
-        F.cross_entropy(groups[name], rows[:, i], ignore_index=-1) for i, name in enumerate(ATTRIBUTES)
-    )
+    loss = sum(F.cross_entropy(groups[name], rows[:, i], ignore_index=-1) for i, name in enumerate(ATTRIBUTES))
     bird = F.binary_cross_entropy_with_logits(groups["bird"][:, 0], (rows[:, 0] >= 0).float())
-    return (
-        loss + bird + F.binary_cross_entropy_with_logits(groups["words"], rows[:, len(ATTRIBUTES) :].float())
-    )
+    return loss + bird + F.binary_cross_entropy_with_logits(groups["words"], rows[:, len(ATTRIBUTES) :].float())
 
 
 @torch.no_grad()
@@ -111,9 +107,7 @@ def encoder_quality(model: nn.Module, images: np.ndarray, rows: np.ndarray) -> d
     groups = head_groups(logits)
     rows = torch.from_numpy(rows.astype(np.int64))
     there = rows[:, 0] >= 0
-    right = torch.stack([groups[n].argmax(1) == rows[:, i] for i, n in enumerate(ATTRIBUTES)], 1)[
-        there
-    ].float()
+    right = torch.stack([groups[n].argmax(1) == rows[:, i] for i, n in enumerate(ATTRIBUTES)], 1)[there].float()
     quality = {f"held_out_{name}": 100 * right[:, i].mean().item() for i, name in enumerate(ATTRIBUTES)}
     quality["held_out_all_attributes"] = 100 * right.all(1).float().mean().item() if len(right) else 0.0
     quality["held_out_bird"] = 100 * ((groups["bird"][:, 0] > 0) == there).float().mean().item()
@@ -196,9 +190,7 @@ def train(name: str, model: nn.Module, patches, recipe: Recipe, seed: int, loss_
             (rng,) = generators(f"{seed}/{name}/{epoch}", 1)
             torch.manual_seed(int(rng.integers(2**31)))  # patch dropout
             running = []
-            for index, x in itertools.islice(
-                batches(images, seed, epoch, recipe.batch), total - epoch * steps
-            ):
+            for index, x in itertools.islice(batches(images, seed, epoch, recipe.batch), total - epoch * steps):
                 done = schedule.last_epoch / total
                 patches.prob = recipe.patch_drop if done < 1 - recipe.full_share else 0.0
                 loss = loss_of(model, x, rows[index], rng)
@@ -228,9 +220,7 @@ def train(name: str, model: nn.Module, patches, recipe: Recipe, seed: int, loss_
 
 def ship(name: str, model: nn.Module, record: dict) -> None:
     """Write the tower in half precision and its record; both are renamed into place."""
-    state = {
-        k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()
-    }
+    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     file = paths.WEIGHTS / f"{name}.safetensors"
     with paths.replacing(file) as scratch:
         safetensors.torch.save_file(state, scratch)
@@ -253,9 +243,7 @@ def ship(name: str, model: nn.Module, record: dict) -> None:
 
 def in_half_precision(model: nn.Module) -> nn.Module:
     """Round the weights as they are shipped, so that what is measured is what is shipped."""
-    model.load_state_dict(
-        {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    )
+    model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})
     return model
 
 
@@ -298,9 +286,7 @@ def clip(recipe: Literal["default", "hard"] = "default", seed: int = 0) -> None:
     start = _named("encoder", seed)
     if start not in towers.records():
         raise UserError(f"tower {start!r} is not there yet; first run: train_towers.py encoder --seed {seed}")
-    model.visual.load_state_dict(
-        towers.encoder_to_clip(towers.load_encoder(start).state_dict()), strict=False
-    )
+    model.visual.load_state_dict(towers.encoder_to_clip(towers.load_encoder(start).state_dict()), strict=False)
     model.visual.patch_dropout = open_clip.transformer.PatchDropout(settings.patch_drop)
     clip_loss = open_clip.ClipLoss()
 

@@ -99,8 +99,7 @@ def verify() -> None:
         records = read_split(folder(), dataset, split)
         found = len(records.ids), sum(map(len, records.boxes))
         if found != counts:
-            raise UserError(f"{dataset}/{split} has {found} images and boxes instead of {counts}; fetch it "
-                            "again")
+            raise UserError(f"{dataset}/{split} has {found} images and boxes instead of {counts}; fetch it again")
         print(f"{dataset}/{split}: {counts[0]} images, {counts[1]} boxes")
 
 
@@ -111,8 +110,7 @@ def status() -> None:
     print(f"split files: {len(names) - len(lacking)} of {len(names)} in {folder()}")
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        print(f"MISSING: {lacking[0]}{more}; run `python data_scripts/wsol_metadata.py fetch` (13 MB; "
-              f"{where()})")
+        print(f"MISSING: {lacking[0]}{more}; run `python data_scripts/wsol_metadata.py fetch` (13 MB; {where()})")
 
 
 if __name__ == "__main__":

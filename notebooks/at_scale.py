@@ -46,8 +46,16 @@ report.table(
     pd.DataFrame(
         [
             ("EVA-L, one image of 224 pixels", f"{cost.encoder / 1e9:.0f} GFLOPs", "counted"),
-            ("decoder, g, pooling, scores", f"{cost.head / 1e9:.1f} GFLOPs", "counted; a training step takes three times that"),
-            ("CLIP-ES, one image", f"{cost.clip_es / 1e9:.0f} GFLOPs", "counted; a tenth added for the backward pass of one block"),
+            (
+                "decoder, g, pooling, scores",
+                f"{cost.head / 1e9:.1f} GFLOPs",
+                "counted; a training step takes three times that",
+            ),
+            (
+                "CLIP-ES, one image",
+                f"{cost.clip_es / 1e9:.0f} GFLOPs",
+                "counted; a tenth added for the backward pass of one block",
+            ),
             ("patch embeddings of one view", f"{cost.token_bytes / 1e6:.2f} MB", "counted, fp16"),
             ("pseudo-label of one image", f"{cost.map_bytes} bytes", "counted, uint8"),
             ("decoding and resizing a photo", f"{1000 * clock.decode:.1f} ms of a core", "measured, 500 × 375 pixels"),
@@ -101,8 +109,12 @@ axes[0].set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours (estimate)"
 axes[0].set_xticks(list(MACHINES), labels=[str(gpus) for gpus in MACHINES])
 axes[0].minorticks_off()
 stored = {name: plan.stages(work, costs[name], one)["stored"] / 1e9 for name, work in WORK.items()}
-for shift, (stage, colour) in zip((-0.2, 0.2), (("pseudo-labels", plots.PALETTE[2]), ("cache of patch embeddings", plots.PALETTE[0]))):
-    axes[1].bar([i + shift for i in range(len(WORK))], [s[stage] for s in stored.values()], 0.38, color=colour, label=stage)
+for shift, (stage, colour) in zip(
+    (-0.2, 0.2), (("pseudo-labels", plots.PALETTE[2]), ("cache of patch embeddings", plots.PALETTE[0]))
+):
+    axes[1].bar(
+        [i + shift for i in range(len(WORK))], [s[stage] for s in stored.values()], 0.38, color=colour, label=stage
+    )
 axes[1].set(yscale="log", xticks=range(len(WORK)), ylabel="GB (estimate)", title="What is stored")
 axes[1].set_xticklabels(WORK)
 axes[1].grid(False, axis="x")

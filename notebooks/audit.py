@@ -37,8 +37,15 @@ from tedloc import audit, audit_setup, audit_tables, complexity, full_size, pape
 
 plots.use_style()
 BLUE, ORANGE, GREY = "var(--tedloc-good)", "var(--tedloc-bad)", "var(--tedloc-open)"
-COLOURS = {audit.CONSISTENT: BLUE, audit.UNDECIDED: GREY, audit.IN_PART: GREY, audit.PERMUTED: ORANGE,
-           audit.MISLABELLED: ORANGE, audit.IMPOSSIBLE: ORANGE, audit.REFUTED: ORANGE}  # fmt: skip
+COLOURS = {
+    audit.CONSISTENT: BLUE,
+    audit.UNDECIDED: GREY,
+    audit.IN_PART: GREY,
+    audit.PERMUTED: ORANGE,
+    audit.MISLABELLED: ORANGE,
+    audit.IMPOSSIBLE: ORANGE,
+    audit.REFUTED: ORANGE,
+}
 with torch.device("meta"):
     encoder = complexity.count_parameters(full_size.PatchGrid(full_size.EVA_01, 224))
 about_tables, about_setup = audit_tables.table_findings(), audit_setup.setup_findings(encoder)
@@ -46,17 +53,22 @@ findings = about_tables + about_setup
 
 
 def show(found: list[audit.Finding], caption: str) -> report.Table:
-    frame = pd.DataFrame([(f.word, f.evidence, f.follows) for f in found], columns=["verdict", "evidence", "what follows"],
-                         index=pd.Index([f.claim for f in found], name="the paper says"))  # fmt: skip
+    frame = pd.DataFrame(
+        [(f.word, f.evidence, f.follows) for f in found],
+        columns=["verdict", "evidence", "what follows"],
+        index=pd.Index([f.claim for f in found], name="the paper says"),
+    )
     return report.table(frame, caption, colours=COLOURS)
 
 
 counts = pd.Series([f.word for f in findings]).value_counts()
-Markdown(f"**In short.** {len(findings)} statements were checked: "
-         + ", ".join(f"{count} {word}" for word, count in counts.items())
-         + ". TeD-Loc's own localization numbers pass every test that arithmetic allows, and its lead of about five points "
-           "in Top-1 Loc stands. What does not stand as printed are two rows of other methods on CUB, one row of its "
-           "teacher, the FLOPs of Table 6, and the remark that no threshold comes from ground truth.")
+Markdown(
+    f"**In short.** {len(findings)} statements were checked: "
+    + ", ".join(f"{count} {word}" for word, count in counts.items())
+    + ". TeD-Loc's own localization numbers pass every test that arithmetic allows, and its lead of about five points "
+    "in Top-1 Loc stands. What does not stand as printed are two rows of other methods on CUB, one row of its "
+    "teacher, the FLOPs of Table 6, and the remark that no threshold comes from ground truth."
+)
 
 # %% [markdown]
 # ## Two rows that cannot be measurements
@@ -69,13 +81,21 @@ Markdown(f"**In short.** {len(findings)} statements were checked: "
 # %% tags=["remove-input"]
 printed, mended = audit.localization(1), audit.mended()
 rows = [
-    {"row": f"{method}, {metric}", "paper": paper.value(1, method, metric, dataset),
-     "ours": paper.own_value(method, metric, dataset)}
-    for method, dataset in audit.permuted_rows() for metric in paper.METRICS
-]  # fmt: skip
-frame = pd.DataFrame([(r["row"], r["paper"], r["ours"]) for r in rows], columns=["CUB (%)", "Table 1", "own repository"])
-report.table(frame.set_index("CUB (%)"), "The two permuted rows. No other row of Table 1 holds its published numbers in "
-             "another order.")
+    {
+        "row": f"{method}, {metric}",
+        "paper": paper.value(1, method, metric, dataset),
+        "ours": paper.own_value(method, metric, dataset),
+    }
+    for method, dataset in audit.permuted_rows()
+    for metric in paper.METRICS
+]
+frame = pd.DataFrame(
+    [(r["row"], r["paper"], r["ours"]) for r in rows], columns=["CUB (%)", "Table 1", "own repository"]
+)
+report.table(
+    frame.set_index("CUB (%)"),
+    "The two permuted rows. No other row of Table 1 holds its published numbers in another order.",
+)
 
 # %% tags=["remove-input"]
 top1, right = (table.set_index(["row", "dataset"])["Top-1 Loc"] for table in (printed, mended))
@@ -117,14 +137,18 @@ show(about_tables[:6], "Table 1 against the rule and against the methods' own nu
 # %% tags=["remove-input"]
 quoted = audit.against_published()
 quoted["cell"] = [
-    f"{report.number(p)}" if reading in ("same", "rounded") else f"{report.number(p)} ({reading}: {report.number(t, 2)})"
+    f"{report.number(p)}"
+    if reading in ("same", "rounded")
+    else f"{report.number(p)} ({reading}: {report.number(t, 2)})"
     for p, t, reading in zip(quoted["printed"], quoted["published"], quoted["reading"], strict=True)
 ]
 quoted["method"] += quoted["kind"].map({"journal": " (journal)", "conference": " (conference)"}).fillna("")
 wide = quoted.pivot_table(index="method", columns=["dataset", "column"], values="cell", aggfunc="first", sort=False)
 order = [(dataset, metric) for dataset in paper.DATASETS for metric in paper.METRICS]
 wide = wide.reindex(columns=order).rename_axis(index=None, columns=[None, None]).fillna(report.MISSING)
-report.table(wide, "Printed value (%); in brackets the published one where they differ. A dash: the method does not report it.")
+report.table(
+    wide, "Printed value (%); in brackets the published one where they differ. A dash: the method does not report it."
+)
 
 # %% [markdown]
 # ## What three numbers say of a fourth
@@ -145,8 +169,12 @@ looks = ((True, "o", plots.OURS, "printed, possible"), (False, "X", plots.PAPER,
 for good, marker, colour, label in looks:
     chosen = bounded[inside == good]
     ax.scatter(chosen["Top-1 Loc"], chosen.index, marker=marker, s=70, color=colour, zorder=3, label=label)
-ax.set(yticks=bounded.index, yticklabels=bounded["label"], xlabel="Top-1 Loc (%)",
-       title="Top-1 Loc within the bounds of MaxBoxAcc and accuracy")
+ax.set(
+    yticks=bounded.index,
+    yticklabels=bounded["label"],
+    xlabel="Top-1 Loc (%)",
+    title="Top-1 Loc within the bounds of MaxBoxAcc and accuracy",
+)
 ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 ax.grid(False, axis="y")
 plt.show()
@@ -179,8 +207,12 @@ show(about_tables[6:], "The other findings in Tables 1, 2, 4 and 5, and in what 
 names = {"none": "none: the texts", "qr_rows": "rows of Q", "polar": "polar (Löwdin)"}
 table = audit_setup.anchor_coherence()
 table["orthogonaliser"] = table["orthogonaliser"].map(names)
-report.table(table.set_index("d").rename_axis("text dimension d"), "1,000 anchors from random correlated texts: largest "
-             "and mean |cos| between two of them, and the least possible largest.", decimals=3)
+report.table(
+    table.set_index("d").rename_axis("text dimension d"),
+    "1,000 anchors from random correlated texts: largest "
+    "and mean |cos| between two of them, and the least possible largest.",
+    decimals=3,
+)
 
 # %% [markdown]
 # So Figure 3's "orthogonal" is exact on CUB and approximate on ILSVRC. What orthogonal anchors are worth is another

@@ -46,8 +46,11 @@ def published(method: str) -> report.Table:
                 "in the paper's Table 1": paper.value(1, method, column, dataset),
             }
     sources = "; ".join(dict.fromkeys(paper.published(method)["source"]))
-    return report.table(pd.DataFrame(lines).astype(float).rename_axis("source of the numbers"),
-                        f"Published numbers of {method} (%), quoted. Its own: {sources}.")
+    return report.table(
+        pd.DataFrame(lines).astype(float).rename_axis("source of the numbers"),
+        f"Published numbers of {method} (%), quoted. Its own: {sources}.",
+    )
+
 
 # %% [markdown]
 # ## CAM
@@ -421,8 +424,10 @@ published("C2AM")
 with safe_open(paths.WEIGHTS / "diffusion.safetensors", "numpy") as weights:
     sizes = pd.Series({name: math.prod(weights.get_slice(name).get_shape()) for name in weights.keys()})
 millions = sizes.groupby(sizes.index.str.partition(".").get_level_values(0)).sum() / 1e6
-Markdown(f"The aviary's model has {millions['unet']:.1f} million parameters in its U-Net and {millions['vae']:.1f} million in "
-         "its autoencoder.")
+Markdown(
+    f"The aviary's model has {millions['unet']:.1f} million parameters in its U-Net and {millions['vae']:.1f} million in "
+    "its autoencoder."
+)
 
 # %% tags=["remove-input"]
 published("GenPromp")
@@ -541,8 +546,13 @@ published("BAS")
 # %% tags=["remove-input"]
 trials = pd.read_csv(paths.TUNING / "aviary.csv")
 shown = trials.assign(
-    settings=[", ".join(f"{name.rpartition('.')[2]} {'none' if value is None else value}" for name, value in json.loads(text).items())
-              for text in trials["settings"]],
+    settings=[
+        ", ".join(
+            f"{name.rpartition('.')[2]} {'none' if value is None else value}"
+            for name, value in json.loads(text).items()
+        )
+        for text in trials["settings"]
+    ],
     chosen=trials["criterion"] == trials.groupby("method")["criterion"].transform("max"),
 )[["method", "settings", "MaxBoxAcc@0.5", "Top-1 Loc", "Top-1 CL", "criterion", "seconds", "chosen"]]
 report.table(
@@ -558,8 +568,12 @@ report.table(
 # %% tags=["remove-input"]
 rows = compared.rows(P)
 report.table(
-    pd.DataFrame({"backbone": [row.backbone for row in rows],
-                  "on this machine": [f"needs weights: {row.lacks}" if row.lacks else "runs" for row in rows]},
-                 index=pd.Index([row.label for row in rows], name="method")),
+    pd.DataFrame(
+        {
+            "backbone": [row.backbone for row in rows],
+            "on this machine": [f"needs weights: {row.lacks}" if row.lacks else "runs" for row in rows],
+        },
+        index=pd.Index([row.label for row in rows], name="method"),
+    ),
     f"Methods under the profile {P.name}, on the machine that built this page.",
 )

@@ -69,11 +69,7 @@ plt.show()
 shown, agreeing = localized.payload, explorer.agreement(methods, images, kept)
 same, alike = (min(pair[n] for pair in agreeing.values()) for n in (0, 1))
 given = [name for name, method in methods.items() if not method.has_maps]
-without = (
-    f" Rows that give a box without a map have no threshold to move: {'; '.join(given)}."
-    if given
-    else ""
-)
+without = f" Rows that give a box without a map have no threshold to move: {'; '.join(given)}." if given else ""
 Markdown(
     f"**Which images, and how exact.** The {len(shown['images'])} images were not picked by hand: of the "
     f"{len(kept)} test images whose maps were kept, evenly spaced through the split, they stand at even ranks of "

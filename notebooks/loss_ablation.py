@@ -101,9 +101,7 @@ report.comparison(
 # %% tags=["remove-input"]
 both = pd.DataFrame(
     {
-        title: [
-            report.measured([run.route(route)["MaxBoxAcc@0.5"] for run in found[name]]) for name in VARIANTS
-        ]
+        title: [report.measured([run.route(route)["MaxBoxAcc@0.5"] for run in found[name]]) for name in VARIANTS]
         for title, route in (
             ("g", "g"),
             ("anchor, true class", "anchor-true"),
@@ -162,9 +160,7 @@ pretty = [
     .replace(" + ", "\n+ ")
     for name in VARIANTS
 ]
-ax.set(
-    xticks=position, xticklabels=pretty, ylabel="MaxBoxAcc (%)", title="Localization by combination of losses"
-)
+ax.set(xticks=position, xticklabels=pretty, ylabel="MaxBoxAcc (%)", title="Localization by combination of losses")
 ax.grid(False, axis="x")
 figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
@@ -222,12 +218,8 @@ def quoted(more: str, fewer: str) -> str:
 fitting = {name: evidence.meters(found[name], FITTING[name]) for name in VARIANTS}
 report.verdicts(
     [
-        evidence.judge(
-            "Adding P_CL improves on L_KD alone (Table 2)", gain(two, one), meaningful, quoted(two, one)
-        ),
-        evidence.judge(
-            "Adding I_CL improves further (Table 2)", gain(full, two), meaningful, quoted(full, two)
-        ),
+        evidence.judge("Adding P_CL improves on L_KD alone (Table 2)", gain(two, one), meaningful, quoted(two, one)),
+        evidence.judge("Adding I_CL improves further (Table 2)", gain(full, two), meaningful, quoted(full, two)),
         evidence.judge_best(
             "All three losses are essential for the best localization (section 4.2, Ablations)",
             fitting[full],
@@ -236,8 +228,7 @@ report.verdicts(
             before="all three, with every smaller combination ",
         ),
         evidence.judge(
-            "L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the "
-            "paper)",
+            "L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the paper)",
             gain(full, "P_CL + I_CL"),
             meaningful,
         ),
@@ -250,8 +241,7 @@ report.verdicts(
     ],
     "Claims of Table 2, checked in this profile."
     if meaningful
-    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides "
-    "nothing.",
+    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing.",
 )
 
 # %% [markdown]

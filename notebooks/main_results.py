@@ -92,8 +92,7 @@ teacher_text = (
     "this profile has no CLIP image tower: the paper allows any class activation map as teacher"
 )
 origin = (
-    "The images are **synthetic**: drawn by the package, of species that the frozen encoder was not trained "
-    "on."
+    "The images are **synthetic**: drawn by the package, of species that the frozen encoder was not trained on."
     if P.synthetic
     else "The photos come from ImageNet. The frozen encoder was trained with ImageNet's labels, and "
     "probably on these very training photos; it has seen no box."
@@ -134,10 +133,7 @@ COLUMNS = {
     "Top-1 CL": "Top-1 CL",
 }
 classified = (
-    paper.claims()
-    .query("column == 'CL' and dataset == @P.paper_dataset")
-    .set_index("row")["value"]
-    .astype(float)
+    paper.claims().query("column == 'CL' and dataset == @P.paper_dataset").set_index("row")["value"].astype(float)
 )
 
 
@@ -172,8 +168,10 @@ cells = [
 roles = {OURS: "ours", TEACHER: "teacher", TEACHER_PRED: "teacher, predicted class", PLAIN: "plain"}
 roles |= {name: "image unseen" for name in (CENTRE, FULL, GAUSSIAN)}
 report.comparison(
-    cells, on, paper_dataset=P.paper_dataset, caption=f"Table 1, {P.paper_dataset} columns of the paper (%). "
-    "A value without ± is of one seed.",
+    cells,
+    on,
+    paper_dataset=P.paper_dataset,
+    caption=f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed.",
     data=stored.headline(P, found[OURS][0], cells, roles),
 )
 
@@ -196,7 +194,10 @@ beside = {
     if row.paper_row
 }
 report.table(
-    pd.DataFrame.from_dict(beside, orient="index").astype(float).rename_axis("method").rename_axis(columns=[None, None]),
+    pd.DataFrame.from_dict(beside, orient="index")
+    .astype(float)
+    .rename_axis("method")
+    .rename_axis(columns=[None, None]),
     "Table 1 as the paper prints it, and what each method's own publication or repository reports (%). "
     "Quoted; sources: the audit chapter.",
 )
@@ -362,9 +363,7 @@ for name, found_meters in meters.items():
         ("TeD-Loc minus it, all", "TeD-Loc minus it, object ≤ half"), subsets.values(), strict=True
     ):
         row[title] = (
-            report.MISSING
-            if name == OURS
-            else evidence.difference(meters[OURS], found_meters, subset=subset).brief
+            report.MISSING if name == OURS else evidence.difference(meters[OURS], found_meters, subset=subset).brief
         )
     compared[name] = row
 report.table(
@@ -403,12 +402,8 @@ for name, label in LABELS.items():
         "Top-1 Loc": run["Top-1 Loc"],
         "Top-1 CL": run["Top-1 CL"],
         "best centred box": run.metrics["centre box"]["MaxBoxAcc@0.5"],
-        "its teacher": run.metrics["teacher"]["MaxBoxAcc@0.5"]
-        if name in ("TeD-Loc", "all varied")
-        else np.nan,
-        "TeD-Loc minus it": evidence.difference(own, evidence.meters([run])).brief
-        if same_images
-        else report.MISSING,
+        "its teacher": run.metrics["teacher"]["MaxBoxAcc@0.5"] if name in ("TeD-Loc", "all varied") else np.nan,
+        "TeD-Loc minus it": evidence.difference(own, evidence.meters([run])).brief if same_images else report.MISSING,
     }
 report.table(
     pd.DataFrame.from_dict(controls, orient="index").rename_axis("variant"),
@@ -431,9 +426,7 @@ kept = found[OURS][0].maps()["index"]
 columns = [label for label in (OURS, TEACHER, "GenPromp", "TS-CAM", "BAS", PLAIN) if label in ran]
 tables = {name: meters[name][0].per_image().set_index("id") for name in columns}
 by_iou = sorted(kept, key=lambda i: -tables[OURS].loc[images.ids[i], "iou"])
-chosen = [
-    by_iou[rank] for rank in np.linspace(0, len(by_iou) - 1, min(SHOWN, len(by_iou))).round().astype(int)
-]
+chosen = [by_iou[rank] for rank in np.linspace(0, len(by_iou) - 1, min(SHOWN, len(by_iou))).round().astype(int)]
 stored = {name: found[name][0].maps()[route[name]] for name in columns}
 panels = []
 for i in chosen:
@@ -460,13 +453,9 @@ plt.show()
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Mean value of each of the three loss terms by epoch, one line a term."}}
 log = found[OURS][0].log()
-curves = log.melt(
-    "epoch", [term for term in ("L_KD", "P_CL", "I_CL") if term in log], "term", "mean loss of the epoch"
-)
+curves = log.melt("epoch", [term for term in ("L_KD", "P_CL", "I_CL") if term in log], "term", "mean loss of the epoch")
 figure, ax = plt.subplots(figsize=(5.2, 2.8))
-sns.lineplot(
-    curves, x="epoch", y="mean loss of the epoch", hue="term", style="term", markers=True, dashes=False, ax=ax
-)
+sns.lineplot(curves, x="epoch", y="mean loss of the epoch", hue="term", style="term", markers=True, dashes=False, ax=ax)
 ax.set(title=f"Loss terms, seed {first[0]}", ylim=(0, None), xticks=log["epoch"])
 ax.legend(title="")
 plt.show()
@@ -535,8 +524,7 @@ report.verdicts(
         report.verdict(
             f"Top-1 Loc stays as close to MaxBoxAcc as in the paper ({P.paper_dataset} in Table 1)",
             close if meaningful else None,
-            f"paper: {report.number(gap)} points below MaxBoxAcc. Here, by seed: "
-            f"{', '.join(map(report.number, lost))}",
+            f"paper: {report.number(gap)} points below MaxBoxAcc. Here, by seed: {', '.join(map(report.number, lost))}",
         ),
         *(
             evidence.judge_best(
@@ -587,7 +575,6 @@ report.verdicts(
     ],
     "Claims of Table 1, checked in this profile."
     if meaningful
-    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides "
-    "nothing.",
+    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing.",
     origin="Table 1",
 )

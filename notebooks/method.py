@@ -172,23 +172,35 @@ text = class_text(P.anchors.text, images.class_names, P.anchors.template)
 made = anchors.orthogonalise(text, P.anchors.orthogonaliser, seed=P.anchors.seed)
 before, after = anchors.cosines(text), anchors.cosines(made)
 few = slice(0, 8)
-figure, axes = plt.subplot_mosaic([["before", "after"], ["spectrum", "spectrum"]], figsize=(7.0, 6.2),
-                                  height_ratios=(1.5, 1))  # fmt: skip
+figure, axes = plt.subplot_mosaic(
+    [["before", "after"], ["spectrum", "spectrum"]], figsize=(7.0, 6.2), height_ratios=(1.5, 1)
+)
 for place, matrix in (("before", before), ("after", after)):
     ax, shown = axes[place], matrix[few, few]
     ax.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1)
     for (i, j), value in np.ndenumerate(shown.numpy()):
-        ax.text(j, i, f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−"), ha="center", va="center", fontsize=10,
-                color="white" if abs(value) > 0.55 else "#222222")  # fmt: skip
+        ax.text(
+            j,
+            i,
+            f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=10,
+            color="white" if abs(value) > 0.55 else "#222222",
+        )
     numbers = range(1, len(shown) + 1)
     ax.set(xticks=range(len(shown)), xticklabels=numbers, yticks=range(len(shown)), yticklabels=numbers)
     ax.grid(False)
-    ax.set_title({"before": "cosines, text as it is", "after": f"cosines, {P.anchors.orthogonaliser}"}[place],
-                 loc="center", fontsize=11)  # fmt: skip
+    ax.set_title(
+        {"before": "cosines, text as it is", "after": f"cosines, {P.anchors.orthogonaliser}"}[place],
+        loc="center",
+        fontsize=11,
+    )
 for label_, matrix, colour, line in (("text as it is", text, 1, "--"), (P.anchors.orthogonaliser, made, 0, "-")):
     strength = torch.linalg.svdvals(matrix.double())
-    axes["spectrum"].plot(range(1, len(strength) + 1), strength, line, marker="o", markersize=4,
-                          color=plots.PALETTE[colour], label=label_)  # fmt: skip
+    axes["spectrum"].plot(
+        range(1, len(strength) + 1), strength, line, marker="o", markersize=4, color=plots.PALETTE[colour], label=label_
+    )
 axes["spectrum"].set(xlabel="rank", ylabel="singular value", ylim=(0, None), title=f"All {len(text)} classes")
 axes["spectrum"].xaxis.set_major_locator(MaxNLocator(integer=True))
 axes["spectrum"].legend()
@@ -240,8 +252,12 @@ panel(axes[0, 0], "image")
 panel(axes[0, 1], "teacher's map", cam[0], cmap="magma", vmin=0, vmax=255)
 levels = np.bincount(cam.flatten().numpy(), minlength=256)
 bins = np.add.reduceat(levels, np.arange(0, 256, 16))
-axes[0, 2].bar(np.arange(0, 256, 16) + 8, bins, width=15, color=[
-    FOREGROUND if low > threshold else "#999999" for low in range(0, 256, 16)])  # fmt: skip
+axes[0, 2].bar(
+    np.arange(0, 256, 16) + 8,
+    bins,
+    width=15,
+    color=[FOREGROUND if low > threshold else "#999999" for low in range(0, 256, 16)],
+)
 axes[0, 2].axvline(threshold, color="#222222", linewidth=1.4, linestyle="--")
 axes[0, 2].set(xticks=[], yticks=[], xlabel="level of the map")
 axes[0, 2].set_title("Otsu's split", loc="center", fontsize=11)
@@ -260,11 +276,15 @@ plt.show()
 
 # %% tags=["remove-input"]
 reached = float((positive[pools[0][0].numpy()] > 0).mean()) if pools[0].any() else float("nan")
-right = "" if truth is None else (
-    f" Of the foreground pool {judged.foreground[CHOSEN]:.0%} lies on the object, of the background pool "
-    f"{judged.background[CHOSEN]:.0%} outside it; the foreground pool reaches {judged.coverage[CHOSEN]:.0%} of the "
-    "object."
-)  # fmt: skip
+right = (
+    ""
+    if truth is None
+    else (
+        f" Of the foreground pool {judged.foreground[CHOSEN]:.0%} lies on the object, of the background pool "
+        f"{judged.background[CHOSEN]:.0%} outside it; the foreground pool reaches {judged.coverage[CHOSEN]:.0%} of the "
+        "object."
+    )
+)
 Markdown(
     f"Each step draws {P.sampler.samples} patches of each kind out of pools of {int(pools[0].sum())} and "
     f"{int(pools[1].sum())}; the last panel counts {STEPS} steps, orange for object and purple for background, after "
@@ -366,11 +386,15 @@ plt.show()
 # %% tags=["remove-input"]
 rank = 1 + int((scores > scores[label]).sum())
 half = 1 + int((weights.flatten().sort(descending=True).values.cumsum(0) < 0.5).sum())
-on_object = "" if truth is None else (
-    f" Patches on the object hold {float(weights[torch.from_numpy(truth)].sum()):.0%} of the weight and give "
-    f"{report.number(float(shares[torch.from_numpy(truth)].sum()), 2)} of the score of "
-    f"{report.number(float(scores[label]), 2)}."
-)  # fmt: skip
+on_object = (
+    ""
+    if truth is None
+    else (
+        f" Patches on the object hold {float(weights[torch.from_numpy(truth)].sum()):.0%} of the weight and give "
+        f"{report.number(float(shares[torch.from_numpy(truth)].sum()), 2)} of the score of "
+        f"{report.number(float(scores[label]), 2)}."
+    )
+)
 Markdown(
     f"{half} of {weights.numel()} patches hold half of the weight.{on_object} The true class comes out "
     f"{'first' if rank == 1 else f'at rank {rank}'} of {len(scores)}."
@@ -409,14 +433,23 @@ found = {
     stage: illustrations.pulls(output, drawn[0], torch.tensor([label]), net.anchors, P.loss)
     for stage, output in stages.items()
 }
-COLUMNS = [("L_KD", "anchor", "$L_{KD}$ on $z_p$"), ("P_CL", "object", "$P_{CL}$ on $g$"),
-           ("I_CL", "anchor", "$I_{CL}$ on $z_p$"), ("I_CL", "object", "$I_{CL}$ on $g$")]  # fmt: skip
+COLUMNS = [
+    ("L_KD", "anchor", "$L_{KD}$ on $z_p$"),
+    ("P_CL", "object", "$P_{CL}$ on $g$"),
+    ("I_CL", "anchor", "$I_{CL}$ on $z_p$"),
+    ("I_CL", "object", "$I_{CL}$ on $g$"),
+]
 figure, axes = plt.subplots(2, len(COLUMNS), figsize=(7.2, 4.6))
 for line, (stage, pulled) in zip(axes, found.items()):
     for ax, (loss, kind, title) in zip(line, COLUMNS):
         picture = getattr(pulled[loss], kind)
-        panel(ax, title if stage == "before" else "", picture, f"up to {float(picture.abs().max()):.1g}",
-              **symmetric(picture))  # fmt: skip
+        panel(
+            ax,
+            title if stage == "before" else "",
+            picture,
+            f"up to {float(picture.abs().max()):.1g}",
+            **symmetric(picture),
+        )
     line[0].set_ylabel(f"{stage} training", fontsize=11)
 plt.show()
 
@@ -428,11 +461,15 @@ plt.show()
 
 # %% tags=["remove-input"]
 pull = found["after"]["I_CL"].object.numpy()
-Markdown("" if truth is None else (
-    f"On this image, after training, image classification asks for more object at {float((pull[truth] > 0).mean()):.0%} "
-    f"of the object's own patches and for more background at {float((pull[truth] < 0).mean()):.0%} of them. To name the "
-    "class it need not cover the object, and the patch classifier's own loss has to hold the map together."
-))  # fmt: skip
+Markdown(
+    ""
+    if truth is None
+    else (
+        f"On this image, after training, image classification asks for more object at {float((pull[truth] > 0).mean()):.0%} "
+        f"of the object's own patches and for more background at {float((pull[truth] < 0).mean()):.0%} of them. To name the "
+        "class it need not cover the object, and the patch classifier's own loss has to hold the map together."
+    )
+)
 
 # %% [markdown]
 # What each loss is worth over the whole test split is measured in [What each loss adds](loss_ablation.ipynb).
@@ -463,15 +500,22 @@ results = run.meter().per_image().set_index("id").loc[list(test.ids)]
 SHOWN = int(np.argsort(results["iou"].to_numpy(), kind="stable")[len(test) // 2])
 result = results.iloc[SHOWN]
 with torch.no_grad():
-    routes = method.routes(net, standardise(method.input("test", np.array([SHOWN])).cpu()),
-                           torch.from_numpy(test.labels[[SHOWN]]))  # fmt: skip
+    routes = method.routes(
+        net, standardise(method.input("test", np.array([SHOWN])).cpu()), torch.from_numpy(test.labels[[SHOWN]])
+    )
 TITLES = {"g": "$g(z_p)$", "anchor-true": "anchor,\ntrue class", "anchor-pred": "anchor,\npredicted class"}
 figure, axes = plt.subplots(1, 1 + len(TITLES), figsize=(7.2, 2.5))
 plots.show_localization(axes[0], test.image(SHOWN), gt_boxes=test.boxes[SHOWN], title="test image")
 for ax, (route, title) in zip(axes[1:], TITLES.items()):
     grid_map = boxes.to_grid(routes[route].maps[0].numpy(), P.evaluation.grid)
-    plots.show_localization(ax, test.image(SHOWN), grid_map, test.boxes[SHOWN],
-                            result[["x0", "y0", "x1", "y1"]] if route == "g" else None, title)  # fmt: skip
+    plots.show_localization(
+        ax,
+        test.image(SHOWN),
+        grid_map,
+        test.boxes[SHOWN],
+        result[["x0", "y0", "x1", "y1"]] if route == "g" else None,
+        title,
+    )
 for ax in axes:
     ax.title.set_fontsize(11)
 plt.show()

@@ -76,8 +76,7 @@ has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
 if has_hard:
     hard_text = class_text(HARD["anchors__text"], class_names, P.anchors.template)
     requests |= {
-        f"hard {name}": runs.grid(P, seeds=seeds, routes=("g",), anchors__orthogonaliser=name, **HARD)
-        for name in SHORT
+        f"hard {name}": runs.grid(P, seeds=seeds, routes=("g",), anchors__orthogonaliser=name, **HARD) for name in SHORT
     }
 found = runs.collect_named(requests)
 on = report.measured_on(**evidence.provenance(P, found["qr_rows"]), threshold="oracle on test")
@@ -137,7 +136,10 @@ rows = [
     for name, label in NAMES.items()
 ] + [{"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre}]
 report.comparison(
-    rows, on, paper_dataset="CUB", caption="Table 5 with all orthogonalisers and two controls (%). A value without ± is of one seed."
+    rows,
+    on,
+    paper_dataset="CUB",
+    caption="Table 5 with all orthogonalisers and two controls (%). A value without ± is of one seed.",
 )
 
 # %% tags=["remove-input"]
@@ -165,9 +167,7 @@ shown
 # read inside themselves: each compares kinds of anchors with everything else held fixed.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels, classification and localization: for every kind of anchors the seeds as hollow marks and their mean as a filled one, one colour and marker for each CLIP; in the right panel a dotted line is the best centred box."}}
-blocks = {P.anchors.text: ("", list(planned))} | (
-    {HARD["anchors__text"]: ("hard ", list(SHORT))} if has_hard else {}
-)
+blocks = {P.anchors.text: ("", list(planned))} | ({HARD["anchors__text"]: ("hard ", list(SHORT))} if has_hard else {})
 figure, axes = plt.subplots(1, 2, figsize=(9.0, 1.6 + 0.42 * len(planned)), sharey=True)
 for ax, column in zip(axes, ("Top-1 CL", "MaxBoxAcc")):
     for shift, marker, colour, (model, (prefix, names)) in zip(
@@ -248,9 +248,7 @@ def geometry(
 lines = {label: geometry(text, name, families) for name, label in NAMES.items()}
 source = f"texts from {P.anchors.text}"
 if has_hard:
-    lines |= {
-        f"{NAMES[name]}, hard CLIP": geometry(hard_text, name, families) for name in ("none", "qr_rows")
-    }
+    lines |= {f"{NAMES[name]}, hard CLIP": geometry(hard_text, name, families) for name in ("none", "qr_rows")}
     source += f" and, where it says hard, {HARD['anchors__text']}"
 report.table(
     pd.DataFrame(lines).T.rename_axis("anchors"),
@@ -365,10 +363,7 @@ def draw_layouts(panels: dict, pairs: list, names: list[str], places=None, group
     perplexity = min(PERPLEXITY, (len(names) - 1) / 3)
     how = f"(cosine distance, perplexity {perplexity:.0f}, PCA start, seed {TSNE_SEED})"
     figure.suptitle(f"t-SNE of {len(names)} class names {how}", fontweight="bold")
-    key = [
-        f"{n}: {names[a]} – {names[b]}".replace(" ", "\N{NO-BREAK SPACE}")
-        for n, (a, b) in enumerate(pairs, 1)
-    ]
+    key = [f"{n}: {names[a]} – {names[b]}".replace(" ", "\N{NO-BREAK SPACE}") for n, (a, b) in enumerate(pairs, 1)]
     figure.supxlabel(textwrap.fill("   ".join(key), 62 * len(panels)), fontsize=10)
     plt.show()
 
@@ -385,9 +380,7 @@ if model:
     was, now = anchors.cosines(before[distinct]), anchors.cosines(after[distinct])
     frame = pd.DataFrame(
         {"before": [float(was[pair]) for pair in pairs], "after": [float(now[pair]) for pair in pairs]},
-        index=pd.Index(
-            [f"{everyone[distinct[a]]} – {everyone[distinct[b]]}" for a, b in pairs], name="closest names"
-        ),
+        index=pd.Index([f"{everyone[distinct[a]]} – {everyone[distinct[b]]}" for a, b in pairs], name="closest names"),
     )
     alone = torch.eye(len(was), dtype=bool)
     kept = was.masked_fill(alone, -1).argmax(1) == now.masked_fill(alone, -1).argmax(1)
@@ -402,9 +395,7 @@ shown if model else None
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Matrices of the absolute cosines between all ImageNet names before and after QR, and the singular values of both sets against their rank on logarithmic axes: steadily falling before, flat after."}}
 if model:
     figure, axes = plt.subplots(1, 3, figsize=(13.0, 4.1), width_ratios=(1, 1, 1.05))
-    for ax, (title, made) in zip(
-        axes, {"before: text as it is": before, "after: QR, rows of Q": after}.items()
-    ):
+    for ax, (title, made) in zip(axes, {"before: text as it is": before, "after: QR, rows of Q": after}.items()):
         picture = ax.imshow(anchors.cosines(made).abs(), cmap="cividis", vmin=0, vmax=0.6)
         ax.set(title=title, xlabel="place in ImageNet's list", ylabel="place in ImageNet's list")
         ax.grid(False)

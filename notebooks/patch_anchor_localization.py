@@ -58,8 +58,7 @@ towers = (
     f"The three CLIP variants run on `{P.pseudo_labels.clip}` without any training, with the prompt "
     f"“{templates(P.pseudo_labels.clip_es.template)[0]}”; nothing in them is random, so one run each."
     if clip
-    else "This profile has no CLIP image tower, so the rows of the CLIP variants are empty; TeD-Loc's do not "
-    "need one."
+    else "This profile has no CLIP image tower, so the rows of the CLIP variants are empty; TeD-Loc's do not need one."
 )
 Markdown(
     f"**What was run.** Profile `{P.name}`, {len(images)} test images of {len(images.class_names)} "
@@ -87,9 +86,7 @@ ROUTES |= {
     "TeD-Loc, anchor of the predicted class": ("TeD-Loc", "anchor-pred", None),
     "TeD-Loc, map of g": ("TeD-Loc", "g", 1),
 }
-ROUTES |= {
-    f"{name}, untouched class token": (name, "true", None) for name in VARIANTS if name != "Vanilla CLIP"
-}
+ROUTES |= {f"{name}, untouched class token": (name, "true", None) for name in VARIANTS if name != "Vanilla CLIP"}
 ROUTES |= {f"{name}, map of the predicted class": (name, "pred", None) for name in VARIANTS}
 COLUMNS = {"MaxBoxAcc": "MaxBoxAcc@0.5", "Top-1 Loc": "Top-1 Loc", "Top-5 Loc": "Top-5 Loc"}
 COLUMN_OF_PAPER = P.paper_dataset or "CUB"
@@ -218,9 +215,7 @@ if clip:
             )
         )
     for name in ("SCLIP", "NACLIP"):
-        gap = evidence.difference(
-            meters("TeD-Loc", "anchor-true"), meters(name, "true, altered CLS"), "Top-1 CL"
-        )
+        gap = evidence.difference(meters("TeD-Loc", "anchor-true"), meters(name, "true, altered CLS"), "Top-1 CL")
         verdicts.append(
             evidence.judge(
                 f"{name} classifies worse than TeD-Loc",

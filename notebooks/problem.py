@@ -124,7 +124,9 @@ centre = evidence.values([evidence.box_meter(size, images, P.evaluation.grid)], 
 ASKS = {PLAIN: "the true class", TOLD: "the true class", GUESSED: "its own guess", OURS: "nothing"}
 truth = quality.object_truth(images, (P.evaluation.grid,) * 2, kept)
 seen = {
-    label: [illustrations.overlap(boxes.to_grid(each, P.evaluation.grid), mask) for each, mask in zip(maps[label], truth)]
+    label: [
+        illustrations.overlap(boxes.to_grid(each, P.evaluation.grid), mask) for each, mask in zip(maps[label], truth)
+    ]
     for label in LABELS
 }
 means = {label: 100 * np.nanmean(seen[label], axis=0) for label in LABELS}
@@ -132,12 +134,13 @@ frame = pd.DataFrame(
     {
         "told at test time": ASKS,
         "MaxBoxAcc (%)": scores,
-        "Top-1 Loc (%)": {label: report.measured([run.route(route[label])["Top-1 Loc"] for run in found[label]])
-                          for label in LABELS},
+        "Top-1 Loc (%)": {
+            label: report.measured([run.route(route[label])["Top-1 Loc"] for run in found[label]]) for label in LABELS
+        },
         "bright part inside (%)": {label: report.number(means[label][0], 0) for label in LABELS},
         "object covered (%)": {label: report.number(means[label][1], 0) for label in LABELS},
     }
-).rename_axis("map")  # fmt: skip
+).rename_axis("map")
 report.table(
     frame,
     f"The four maps over the whole test split; the two last columns over the {len(kept)} images whose maps are kept, "
@@ -162,8 +165,15 @@ figure, ax = plt.subplots(figsize=(6.4, 4.4))
 for label, marker, colour in zip((PLAIN, TOLD, OURS), "osD", (6, 1, 0)):
     points = 100 * np.array(seen[label])
     ax.scatter(*points.T, marker=marker, s=22, color=plots.PALETTE[colour], alpha=0.35, linewidth=0)
-    ax.scatter(*means[label], marker=marker, s=150, color=plots.PALETTE[colour], edgecolor="black", zorder=3,
-               label=f"{label}, mean")  # fmt: skip
+    ax.scatter(
+        *means[label],
+        marker=marker,
+        s=150,
+        color=plots.PALETTE[colour],
+        edgecolor="black",
+        zorder=3,
+        label=f"{label}, mean",
+    )
 ax.set(xlabel="bright part inside the object (%)", ylabel="object covered (%)", xlim=(-3, 103), ylim=(-3, 103))
 figure.legend(loc="outside upper center", ncols=3, columnspacing=1.0, handletextpad=0.3)
 plt.show()
@@ -198,8 +208,10 @@ wrong = (ordered["rank"] != 1).to_numpy()
 if wrong.any():
     on_wrong = evidence.difference(meters[TOLD], meters[GUESSED], KEY, subset=wrong)
     told, own = (evidence.values(meters[label], KEY, subset=wrong)[0] for label in (TOLD, GUESSED))
-    lost = f"Where it guesses wrongly, {report.number(told)} % of its boxes are right with the true class and " \
-           f"{report.number(own)} % with the wrong one."  # fmt: skip
+    lost = (
+        f"Where it guesses wrongly, {report.number(told)} % of its boxes are right with the true class and "
+        f"{report.number(own)} % with the wrong one."
+    )
 else:
     on_wrong, lost = None, "Here it always guesses right."
 classified = {label: report.number(np.mean(evidence.values(meters[label], "Top-1 CL"))) for label in (GUESSED, OURS)}
@@ -211,8 +223,11 @@ Markdown(
 # %% tags=["remove-input"]
 claim = f"Without the true class the map of {TEACHER} finds the object less often (Figure 1)"
 before = f"MaxBoxAcc on the {int(wrong.sum())} images whose class it guesses wrongly, true class minus guess: "
-spoilt = evidence.judge(claim, on_wrong, meaningful, before) if on_wrong else report.verdict(
-    claim, None, "it guesses no class wrongly here")  # fmt: skip
+spoilt = (
+    evidence.judge(claim, on_wrong, meaningful, before)
+    if on_wrong
+    else report.verdict(claim, None, "it guesses no class wrongly here")
+)
 report.verdicts(
     [spoilt.called("Without the true class the teacher's map finds the object less often")],
     "" if meaningful else "The smoke profile decides nothing.",
@@ -247,13 +262,21 @@ alt = (
     f"{GUESSED} ({tables[GUESSED]['iou'].iloc[SHOWN]:.2f}) and TeD-Loc ({tables[OURS]['iou'].iloc[SHOWN]:.2f})."
 )
 picture = embedded.picture(plots.picture(main))
-glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{picture}">'),
-     display=False)  # fmt: skip
-HEADLINES = {"TeD-Loc": scores[OURS], f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": scores[TOLD],
-             "a classifier's map (CAM)": scores[PLAIN], "one box in the centre": report.number(centre)}  # fmt: skip
-cards = "".join(f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value.split(' (')[0])} %</dd></div>"
-                for words, value in HEADLINES.items())  # fmt: skip
+glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{picture}">'), display=False)
+HEADLINES = {
+    "TeD-Loc": scores[OURS],
+    f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": scores[TOLD],
+    "a classifier's map (CAM)": scores[PLAIN],
+    "one box in the centre": report.number(centre),
+}
+cards = "".join(
+    f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value.split(' (')[0])} %</dd></div>"
+    for words, value in HEADLINES.items()
+)
 caution = "" if meaningful else " The smoke profile's numbers mean nothing."
 note = f"Boxes that overlap the true one by at least half (MaxBoxAcc, best threshold). {report.badge(on)}.{caution}"
-glue("headline", HTML(f'<dl class="headline">{cards}</dl><p class="headline-note">{html.escape(note)}</p>'),
-     display=False)  # fmt: skip
+glue(
+    "headline",
+    HTML(f'<dl class="headline">{cards}</dl><p class="headline-note">{html.escape(note)}</p>'),
+    display=False,
+)

@@ -67,7 +67,8 @@ for name, images in splits.items():
 Markdown(
     f"The images are drawn by the package ({len(splits['val'])} for validation, {len(splits['test'])} for testing). "
     "**The maps are made up for this chapter**: the bird's own mask, blurred, with noise and a liking for its crown. "
-    "They show how the *measure* behaves and say nothing about any method.")
+    "They show how the *measure* behaves and say nothing about any method."
+)
 
 # %% [markdown]
 # ## From a map to a box
@@ -77,8 +78,12 @@ Markdown(
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "The same image five times: with its score map, then with what lies above each of four rising thresholds; the predicted box shrinks with the threshold, and the IoU with the dashed ground truth rises and falls."}}
 test = splits["test"]
-overlap = np.array([[meters["test"].per_image(tau).set_index("id").loc[test.ids, "iou"].to_numpy()]
-                    for tau in (0.15, 0.35, 0.55, 0.75)])[:, 0]
+overlap = np.array(
+    [
+        [meters["test"].per_image(tau).set_index("id").loc[test.ids, "iou"].to_numpy()]
+        for tau in (0.15, 0.35, 0.55, 0.75)
+    ]
+)[:, 0]
 shown = int(np.argsort(overlap[1] - overlap[[0, 3]].mean(axis=0))[-1])  # an image on which the threshold matters much
 levels = boxes.to_bytes(boxes.to_grid(maps["test"][shown], GRID))
 panels = []
@@ -86,11 +91,19 @@ for tau in (0.15, 0.35, 0.55, 0.75):
     box = boxes.largest_box(levels, int(boxes.level_of(tau, levels.max())))
     iou = boxes.iou(np.array(box), boxes.scale_boxes(test.boxes[shown], test.sizes[shown], GRID)).max()
     pixels = boxes.unscale_boxes(box, test.sizes[shown], GRID)
-    panels.append({"image": test.image(shown), "score_map": (levels > tau * levels.max()) * 0.7,
-                   "gt_boxes": test.boxes[shown], "predicted_box": pixels, "title": f"IoU {iou:.2f}"})
+    panels.append(
+        {
+            "image": test.image(shown),
+            "score_map": (levels > tau * levels.max()) * 0.7,
+            "gt_boxes": test.boxes[shown],
+            "predicted_box": pixels,
+            "title": f"IoU {iou:.2f}",
+        }
+    )
 first = {"image": test.image(shown), "score_map": levels / 255, "gt_boxes": test.boxes[shown]}
-plots.grid_of_localizations([[first, *panels]], ["score map", *(f"above {t}" for t in (0.15, 0.35, 0.55, 0.75))],
-                            cell=1.9)
+plots.grid_of_localizations(
+    [[first, *panels]], ["score map", *(f"above {t}" for t in (0.15, 0.35, 0.55, 0.75))], cell=1.9
+)
 plt.show()
 
 # %% [markdown]
@@ -109,26 +122,47 @@ mask[4:7, 4:7] = 1
 x0, y0, x1, y1 = boxes.largest_box(mask, 0)
 left.imshow(mask, cmap="Greys", vmax=2.5)
 left.add_patch(Rectangle((3.5, 3.5), 3, 3, fill=False, lw=2.5, ls="--", ec=plots.PALETTE[2], label="ground truth"))
-left.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, fill=False, lw=2.5, ec=plots.PALETTE[1],
-                         label="the evaluator's box"))
+left.add_patch(
+    Rectangle(
+        (x0 - 0.5, y0 - 0.5),
+        x1 - x0 + 1,
+        y1 - y0 + 1,
+        fill=False,
+        lw=2.5,
+        ec=plots.PALETTE[1],
+        label="the evaluator's box",
+    )
+)
 quirk = boxes.iou(np.array([x0, y0, x1, y1]), np.array([4, 4, 6, 6]))
-left.set(title=f"A perfect 3 x 3 mask: IoU {quirk:.4f}", xlim=(1.5, 9.5), ylim=(10.5, 1.5), xticks=range(2, 10),
-         yticks=range(2, 11), xlabel="x (pixels)", ylabel="y (pixels)")
+left.set(
+    title=f"A perfect 3 x 3 mask: IoU {quirk:.4f}",
+    xlim=(1.5, 9.5),
+    ylim=(10.5, 1.5),
+    xticks=range(2, 10),
+    yticks=range(2, 11),
+    xlabel="x (pixels)",
+    ylabel="y (pixels)",
+)
 left.grid(False)
 left.legend(loc="lower left", ncols=2, columnspacing=0.8, handlelength=1.2)
 sides = np.arange(1, 201)
 values = []
 for side in sides:
     square = np.zeros((GRID, GRID), np.uint8)
-    square[5:5 + side, 5:5 + side] = 1
+    square[5 : 5 + side, 5 : 5 + side] = 1
     values.append(boxes.iou(np.array(boxes.largest_box(square, 0)), np.array([5, 5, 4 + side, 4 + side])))
 right.plot(sides, values, color=plots.PALETTE[0])
 right.axhline(0.5, color="#444444", ls=":", lw=1.5)
 right.annotate("needed to be correct", (200, 0.5), (200, 0.52), ha="right", fontsize=10)
 right.plot(3, quirk, "o", ms=9, color=plots.PALETTE[1])
 right.annotate("3 x 3", (3, quirk), (3.5, quirk - 0.04), fontsize=10)
-right.set(xlabel="side of the object on the 224 grid (pixels)", ylabel="IoU of a perfect mask", ylim=(0, 1.02),
-          title="It matters for tiny objects only", xscale="log")
+right.set(
+    xlabel="side of the object on the 224 grid (pixels)",
+    ylabel="IoU of a perfect mask",
+    ylim=(0, 1.02),
+    title="It matters for tiny objects only",
+    xscale="log",
+)
 right.set(xticks=[1, 3, 10, 30, 100, 200], xticklabels=[1, 3, 10, 30, 100, 200])
 right.minorticks_off()
 plt.show()
@@ -150,11 +184,24 @@ for contour in boxes.contours(scene, 0):
     points = np.vstack([contour[:, 0], contour[:1, 0]])
     ax.plot(*points.T, color=plots.PALETTE[0], lw=2, label="polygon" if len(contour) > 2 else None)
     pixels = 18 if len(contour) == 2 else 9
-    ax.annotate(f"{pixels} pixels, area {cv2.contourArea(contour):.0f}", points[0], (points[:, 0].max() + 2.2
-                if pixels == 9 else 3, points[:, 1].mean() + (0.2 if pixels == 9 else -1)), fontsize=10.5)
+    ax.annotate(
+        f"{pixels} pixels, area {cv2.contourArea(contour):.0f}",
+        points[0],
+        (points[:, 0].max() + 2.2 if pixels == 9 else 3, points[:, 1].mean() + (0.2 if pixels == 9 else -1)),
+        fontsize=10.5,
+    )
 x0, y0, x1, y1 = boxes.largest_box(scene, 0)
-ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, fill=False, lw=2.5, ec=plots.PALETTE[1],
-                       label="box that is scored"))
+ax.add_patch(
+    Rectangle(
+        (x0 - 0.5, y0 - 0.5),
+        x1 - x0 + 1,
+        y1 - y0 + 1,
+        fill=False,
+        lw=2.5,
+        ec=plots.PALETTE[1],
+        label="box that is scored",
+    )
+)
 ax.set(title="A line loses to a blob", xlabel="x (pixels)", ylabel="y (pixels)", ylim=(14.5, 0.5))
 ax.grid(False)
 ax.legend(loc="lower right")
@@ -183,12 +230,24 @@ fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, colour, style in (("val", plots.PALETTE[4], "--"), ("test", plots.PALETTE[0], "-")):
     curve = meters[name].curve()
     ax.plot(curve["thresholds"], curve["BoxAcc@0.5"], color=colour, ls=style, label=f"{name} images")
-for key, marker, colour, label in (("", "o", plots.PALETTE[1], "oracle"),
-                                   (" (val threshold)", "D", plots.PALETTE[2], "carried over from val"),
-                                   (" (fixed threshold)", "s", plots.PALETTE[3], "fixed")):
+for key, marker, colour, label in (
+    ("", "o", plots.PALETTE[1], "oracle"),
+    (" (val threshold)", "D", plots.PALETTE[2], "carried over from val"),
+    (" (fixed threshold)", "s", plots.PALETTE[3], "fixed"),
+):
     at, value = result[f"threshold@0.5{key}"], result[f"MaxBoxAcc@0.5{key}"]
-    ax.plot(at, value, marker, ms=10, color=colour, mec="white", mew=1.2, label=f"{label}: {value:.1f} at {at:.3f}",
-            zorder=5, ls="none")
+    ax.plot(
+        at,
+        value,
+        marker,
+        ms=10,
+        color=colour,
+        mec="white",
+        mew=1.2,
+        label=f"{label}: {value:.1f} at {at:.3f}",
+        zorder=5,
+        ls="none",
+    )
 ax.set(xlabel="threshold", ylabel="correct boxes (%)", title="One curve, three ways to read it")
 ax.set(xlim=(0, 1), ylim=(0, None))
 ax.legend(loc="upper right")
@@ -198,7 +257,8 @@ Markdown(
     f"On {len(test)} images the oracle reads {result['MaxBoxAcc@0.5']:.1f}, the carried-over threshold "
     f"{result['MaxBoxAcc@0.5 (val threshold)']:.1f} and the fixed one "
     f"{result['MaxBoxAcc@0.5 (fixed threshold)']:.1f}. The choice of images alone moves the first number between "
-    f"{low:.1f} and {high:.1f} (95 % bootstrap interval, with the threshold searched anew in each resample).")
+    f"{low:.1f} and {high:.1f} (95 % bootstrap interval, with the threshold searched anew in each resample)."
+)
 
 # %% [markdown]
 # ## The trap: a threshold for each image
@@ -214,8 +274,9 @@ half = meter.ious.index(0.5)
 rows = []
 for step in (0.1, 0.03, 0.01, 0.001):
     correct = meter.records.correct("largest", half, np.arange(0, 1, step))
-    rows.append({"step": f"{step:g}", "data set": 100 * correct.mean(axis=0).max(),
-                 "image": 100 * correct.any(axis=1).mean()})
+    rows.append(
+        {"step": f"{step:g}", "data set": 100 * correct.mean(axis=0).max(), "image": 100 * correct.any(axis=1).mean()}
+    )
 rows = pd.DataFrame(rows)
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 place = np.arange(len(rows))
@@ -223,8 +284,15 @@ for kind, shift, colour, hatch in (("data set", -0.2, plots.PALETTE[0], ""), ("i
     label = "one threshold for the data set (MaxBoxAcc)" if kind == "data set" else "one for each image (wrong)"
     bars = ax.bar(place + shift, rows[kind], 0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
     ax.bar_label(bars, fmt="%.1f", fontsize=10, padding=2)
-ax.set(xticks=place, xticklabels=rows["step"], xlabel="distance of neighbouring thresholds", ylabel="correct boxes (%)",
-       ylim=(0, 128), yticks=range(0, 101, 20), title="The same maps, searched in two ways")
+ax.set(
+    xticks=place,
+    xticklabels=rows["step"],
+    xlabel="distance of neighbouring thresholds",
+    ylabel="correct boxes (%)",
+    ylim=(0, 128),
+    yticks=range(0, 101, 20),
+    title="The same maps, searched in two ways",
+)
 ax.grid(False, axis="x")
 ax.legend(loc="upper center", ncols=2)
 plt.show()
@@ -244,18 +312,27 @@ fig, ax = plt.subplots(figsize=(7.5, 4))
 looks = ((plots.PALETTE[4], ""), (plots.PALETTE[0], "//"), (plots.PALETTE[2], ".."), ("#999999", ""))
 for shift, (name, (colour, hatch)) in enumerate(zip(found, looks, strict=True)):
     heights = [found[name][f"MaxBoxAcc@{iou}"] for iou in (0.3, 0.5, 0.7)]
-    bars = ax.bar(np.arange(3) + 0.2 * shift - 0.3, heights, 0.19, color=colour, hatch=hatch, edgecolor="white",
-                  label=name)
+    bars = ax.bar(
+        np.arange(3) + 0.2 * shift - 0.3, heights, 0.19, color=colour, hatch=hatch, edgecolor="white", label=name
+    )
     ax.bar_label(bars, fmt="%.0f", fontsize=9.5, padding=2)
-ax.set(xticks=range(3), xticklabels=["0.3", "0.5", "0.7"], xlabel="IoU from which a box is correct",
-       ylabel="correct boxes (%)", title="Boxes that look at no pixel", ylim=(0, 130), yticks=range(0, 101, 20))
+ax.set(
+    xticks=range(3),
+    xticklabels=["0.3", "0.5", "0.7"],
+    xlabel="IoU from which a box is correct",
+    ylabel="correct boxes (%)",
+    title="Boxes that look at no pixel",
+    ylim=(0, 130),
+    yticks=range(0, 101, 20),
+)
 ax.grid(False, axis="x")
 ax.legend(loc="upper right", ncols=2)
 plt.show()
 Markdown(
     f"The centred box is {100 * size[0]:.0f} % of the image wide and {100 * size[1]:.0f} % high. It is right on "
     f"{found['centred box']['MaxBoxAcc@0.5']:.0f} % of these images at IoU 0.5 and on "
-    f"{found['centred box']['MaxBoxAcc@0.7']:.0f} % at 0.7: the stricter the measure, the less it gives away.")
+    f"{found['centred box']['MaxBoxAcc@0.7']:.0f} % at 0.7: the stricter the measure, the less it gives away."
+)
 
 # %% [markdown]
 # ## The finer print

@@ -100,9 +100,7 @@ Markdown(
 # pool and are never sampled. The samples of three steps have three shapes.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "One row for each of four images: the image with its mask, the teacher's map, what lies above Otsu's threshold, the foreground and background pools, and the points sampled in three steps, orange for foreground and blue for background."}}
-main = sampler.to_grid(
-    torch.from_numpy(np.ascontiguousarray(cams["the profile's teacher"])).float() / 255, size
-)
+main = sampler.to_grid(torch.from_numpy(np.ascontiguousarray(cams["the profile's teacher"])).float() / 255, size)
 pools = sampler.pools(main, P.sampler)
 threshold = sampler.otsu(main.flatten(1))
 judged = quality.sample_quality(cams["the profile's teacher"], truth, P.sampler)
@@ -214,9 +212,7 @@ SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 swept = {}
 for name, group in cams.items():
     for share in SHARES:
-        scores = quality.sample_quality(
-            group, truth, sampler.SamplerSettings(foreground=share, background=share)
-        )
+        scores = quality.sample_quality(group, truth, sampler.SamplerSettings(foreground=share, background=share))
         swept[name, share] = scores.percent()
 figure, axes = plt.subplots(1, 3, figsize=(12.0, 3.9), sharey=True)
 panels = (
@@ -269,9 +265,7 @@ if clip:
         changes["CLIP-ES's own background words"] = {"background": "voc"}
     rows = {}
     for name, change in changes.items():
-        variant = override(
-            P, subset | {f"pseudo_labels.clip_es.{key}": value for key, value in change.items()}
-        )
+        variant = override(P, subset | {f"pseudo_labels.clip_es.{key}": value for key, value in change.items()})
         few = open_data(variant.data, split)
         made = pseudo_label_cams(variant, split, device)
         scores = quality.sample_quality(made, quality.object_truth(few, size), P.sampler)
@@ -321,9 +315,7 @@ for ax, column in zip(axes, ("right samples", "MaxBoxAcc of the CAM")):
         ax.scatter(x, y, marker=marker, s=80, color=colour, zorder=3, label=name)
     ax.axhline(centre, color="#666666", linewidth=1.2, linestyle=":", label="best centred box")
     ax.margins(x=0.12)
-axes[1].axline(
-    (centre, centre), slope=1, color="#666666", linewidth=1.2, linestyle="--", label="student = CAM"
-)
+axes[1].axline((centre, centre), slope=1, color="#666666", linewidth=1.2, linestyle="--", label="student = CAM")
 axes[0].set(
     xlabel="right samples, training images (%)",
     ylabel="MaxBoxAcc of TeD-Loc, test images (%)",
@@ -334,9 +326,7 @@ figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", 
 plt.show()
 
 # %% tags=["remove-input"]
-shown = frame.assign(
-    **{f"rank by {name}": frame[name].rank(ascending=False).astype(int) for name in frame.columns}
-)
+shown = frame.assign(**{f"rank by {name}": frame[name].rank(ascending=False).astype(int) for name in frame.columns})
 report.table(
     shown.rename_axis("pseudo-labels"),
     f"Pseudo-labels on the {split} split, TeD-Loc's MaxBoxAcc on the test split (%). The best centred "
@@ -376,9 +366,7 @@ verdicts = [
 verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds its pseudo-labels (Table 1)",
-        evidence.difference(
-            evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY
-        ),
+        evidence.difference(evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY),
         meaningful,
         f"MaxBoxAcc on test, TeD-Loc minus {teacher.metrics['provenance']['method']} of the true class: ",
     )

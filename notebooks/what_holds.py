@@ -32,7 +32,9 @@ from tedloc import audit, audit_setup, audit_tables, complexity, full_size, repo
 computed = stored.computed(profile)
 kept = {name: finding for name, finding in stored.stored().items() if name not in computed}
 findings = computed | kept
-order = [name for name in dict.fromkeys([profile, "aviary", "tiny-imagenet", *findings]) if name not in ("cub", "ilsvrc")]
+order = [
+    name for name in dict.fromkeys([profile, "aviary", "tiny-imagenet", *findings]) if name not in ("cub", "ilsvrc")
+]
 NAMES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}
 columns = {NAMES.get(name, name): [name] for name in order} | {"CUB, ILSVRC": ["cub", "ilsvrc"]}
 claims = stored.claims(findings[name] for name in [*order, "cub", "ilsvrc"] if name in findings)
@@ -55,10 +57,17 @@ lines = {}
 for name in [*order, "cub", "ilsvrc"]:
     if name in findings:
         counted = stored.counts(papers, name)
-        lines[name] = {"tested": sum(counted.values()), **counted, "where the verdicts come from": stored.origin(findings[name])}
+        lines[name] = {
+            "tested": sum(counted.values()),
+            **counted,
+            "where the verdicts come from": stored.origin(findings[name]),
+        }
     else:
-        lines[name] = {"tested": None, **{report.label(holds): None for holds in (True, False, None)},
-                       "where the verdicts come from": report.NOT_RUN}
+        lines[name] = {
+            "tested": None,
+            **{report.label(holds): None for holds in (True, False, None)},
+            "where the verdicts come from": report.NOT_RUN,
+        }
 report.table(
     pd.DataFrame.from_dict(lines, orient="index").rename_axis("profile"),
     "Claims of the paper by verdict. The smoke profile proves that everything runs; it decides nothing but what is counted "
@@ -66,17 +75,26 @@ report.table(
     decimals=0,
 )
 
+
 # %% tags=["remove-input"]
 def named(holds, name: str) -> list[str]:
-    return [claim["name"] for claim in papers if name in claim["verdicts"] and claim["verdicts"][name]["holds"] is holds]
+    return [
+        claim["name"] for claim in papers if name in claim["verdicts"] and claim["verdicts"][name]["holds"] is holds
+    ]
 
 
 refuted = [f"- {claim} (`{name}`)" for name in meaningful for claim in named(False, name)]
-everywhere = [claim["name"] for claim in papers if len(meaningful) > 1
-              and all(name in claim["verdicts"] and claim["verdicts"][name]["holds"] for name in meaningful)]
+everywhere = [
+    claim["name"]
+    for claim in papers
+    if len(meaningful) > 1
+    and all(name in claim["verdicts"] and claim["verdicts"][name]["holds"] for name in meaningful)
+]
 text = ""
 if everywhere:
-    text += "**In every profile that was run these hold:**\n\n" + "\n".join(f"- {claim}" for claim in everywhere) + "\n\n"
+    text += (
+        "**In every profile that was run these hold:**\n\n" + "\n".join(f"- {claim}" for claim in everywhere) + "\n\n"
+    )
 if refuted:
     text += "**These do not hold where they were tested:**\n\n" + "\n".join(refuted) + "\n\n"
 if not meaningful:
@@ -163,8 +181,10 @@ with torch.device("meta"):
 checked = audit_tables.table_findings() + audit_setup.setup_findings(encoder)
 holds = {finding.word: True if finding.word in GOOD else None if finding.word in OPEN else False for finding in checked}
 report.table(
-    pd.DataFrame({"verdict": [finding.word for finding in checked], "what follows": [finding.follows for finding in checked]},
-                 index=pd.Index([finding.claim for finding in checked], name="the paper says")),
+    pd.DataFrame(
+        {"verdict": [finding.word for finding in checked], "what follows": [finding.follows for finding in checked]},
+        index=pd.Index([finding.claim for finding in checked], name="the paper says"),
+    ),
     "Statements of the paper, checked by arithmetic; the same in every profile.",
     colours={word: report.colour(value) for word, value in holds.items()},
 )

@@ -67,9 +67,11 @@ def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tenso
             anchors = left @ right
         case "random":
             noise = torch.randn(
-                max(classes, width), min(classes, width), dtype=torch.float64,
+                max(classes, width),
+                min(classes, width),
+                dtype=torch.float64,
                 generator=torch.Generator().manual_seed(seed),
-            )  # fmt: skip
+            )
             anchors = _qr(noise) if classes > width else _qr(noise).T
         case "onehot":
             anchors = torch.eye(classes, dtype=torch.float64)

@@ -47,9 +47,11 @@ def _kind(text: Tensor, kind: str, shown: np.ndarray, upper: tuple[np.ndarray, n
     except UserError as refusal:
         return made | {"refused": str(refusal)}
     cosines = anchors.cosines(vectors).cpu().numpy()[np.ix_(shown, shown)][upper]
-    return made | {"cosines": (cosines.round(DECIMALS) + 0.0).tolist(),
-                   "coherence": round(anchors.coherence(vectors), DECIMALS),
-                   "mean": round(anchors.mean_abs_cosine(vectors), DECIMALS)}  # fmt: skip
+    return made | {
+        "cosines": (cosines.round(DECIMALS) + 0.0).tolist(),
+        "coherence": round(anchors.coherence(vectors), DECIMALS),
+        "mean": round(anchors.mean_abs_cosine(vectors), DECIMALS),
+    }
 
 
 def matrix(explored: dict[str, Any], text: int, kind: str) -> np.ndarray:
@@ -65,8 +67,14 @@ def pair(explored: dict[str, Any], text: int, kind: str, first: int, second: int
     """What the page must show: the attributes of the anchors explorer, by name without ``data-``."""
     names = explored["names"]
     before, after = (float(matrix(explored, text, each)[first, second]) for each in ("none", kind))
-    return {"text": explored["texts"][text]["name"], "kind": kind, "first": names[first], "second": names[second],
-            "before": before, "after": after}  # fmt: skip
+    return {
+        "text": explored["texts"][text]["name"],
+        "kind": kind,
+        "first": names[first],
+        "second": names[second],
+        "before": before,
+        "after": after,
+    }
 
 
 def static_orthogonalization(explored: Explorer, kind: str = "qr_rows") -> Figure:
@@ -75,8 +83,9 @@ def static_orthogonalization(explored: Explorer, kind: str = "qr_rows") -> Figur
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 3.6))
     for ax, each in zip(axes, ("none", kind), strict=True):
         end = len(explored.payload["names"]) + 0.5  # classes count from 1
-        picture = ax.imshow(matrix(explored.payload, 0, each), cmap=colours, vmin=-1, vmax=1,
-                            extent=(0.5, end, end, 0.5))  # fmt: skip
+        picture = ax.imshow(
+            matrix(explored.payload, 0, each), cmap=colours, vmin=-1, vmax=1, extent=(0.5, end, end, 0.5)
+        )
         ax.set(title=anchors.METHODS[each], xlabel="class", ylabel="class" if ax is axes[0] else "")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))

@@ -89,9 +89,7 @@ def against_published() -> pd.DataFrame:
             else:
                 reading = _reading(printed, theirs.value)
             lines.append((method, theirs.dataset, theirs.column, theirs.kind, printed, theirs.value, reading))
-    return pd.DataFrame(
-        lines, columns=["method", "dataset", "column", "kind", "printed", "published", "reading"]
-    )
+    return pd.DataFrame(lines, columns=["method", "dataset", "column", "kind", "printed", "published", "reading"])
 
 
 def _reading(printed: float, published: float) -> str:

@@ -29,10 +29,13 @@ def steps_behind(total: float, fixed: float, step: float) -> list[int]:
 
 def flops_row() -> Finding:
     m = {
-        name: steps_behind(paper.value(6, "GenPromp", name), paper.value(6, "TeD-Loc", name),
-                           paper.value(6, "TeD-Loc", f"{name} per step"))
+        name: steps_behind(
+            paper.value(6, "GenPromp", name),
+            paper.value(6, "TeD-Loc", name),
+            paper.value(6, "TeD-Loc", f"{name} per step"),
+        )
         for name in ("FLOPs", "MACs")
-    }  # fmt: skip
+    }
     same = m["FLOPs"] == m["MACs"] and len(m["FLOPs"]) == 1
     return Finding(
         "Table 6: TeD-Loc takes 3.7T + 741.5G × m FLOPs, m being the number of steps",
@@ -45,8 +48,12 @@ def flops_row() -> Finding:
 
 
 def two_flops_a_mac() -> Finding:
-    pairs = [("TS-CAM", "FLOPs", "MACs"), ("GenPromp", "FLOPs", "MACs"), ("TeD-Loc", "FLOPs", "MACs"),
-             ("TeD-Loc", "FLOPs per step", "MACs per step")]  # fmt: skip
+    pairs = [
+        ("TS-CAM", "FLOPs", "MACs"),
+        ("GenPromp", "FLOPs", "MACs"),
+        ("TeD-Loc", "FLOPs", "MACs"),
+        ("TeD-Loc", "FLOPs per step", "MACs per step"),
+    ]
     ratios = [paper.value(6, row, flops) / paper.value(6, row, macs) for row, flops, macs in pairs]
     return Finding(
         "FLOPs are twice the MACs in Table 6",
@@ -106,13 +113,9 @@ def tedloc_parameters(encoder: int) -> Finding:
 
 
 def gpus_and_times() -> Finding:
-    times = {
-        row: (paper.value(3, row, "Inference time"), paper.value(6, row, "Inference time")) for row in METHODS
-    }
+    times = {row: (paper.value(3, row, "Inference time"), paper.value(6, row, "Inference time")) for row in METHODS}
     same = all(a == b for a, b in times.values())
-    gpus = [
-        quote.split()[0].split("-")[-1] if "-" in quote else quote.split()[1] for quote in paper.quotes("gpu")
-    ]
+    gpus = [quote.split()[0].split("-")[-1] if "-" in quote else quote.split()[1] for quote in paper.quotes("gpu")]
     return Finding(
         f"Latency was measured on an {gpus[0]} (4.3) and on an {gpus[1]} (B.3)",
         MISLABELLED if same and gpus[0] != gpus[1] else CONSISTENT,
@@ -130,18 +133,15 @@ def latency_elsewhere() -> Finding:
         UNDECIDED if apart else CONSISTENT,
         "the authors' project page, five days later: "
         + ", ".join(f"{row} {page[row]:.0f} ms" for row in METHODS)
-        + "; the paper: " + ", ".join(f"{row} {printed[row]}" for row in METHODS),
+        + "; the paper: "
+        + ", ".join(f"{row} {printed[row]}" for row in METHODS),
         f"GenPromp is {printed['GenPromp'] / printed['TeD-Loc']:.1f} times as slow by the paper, "
         f"{page['GenPromp'] / page['TeD-Loc']:.1f} times by the page; faster than GenPromp either way",
-    )  # fmt: skip
+    )
 
 
 def ilsvrc_test_images() -> Finding:
-    protocol = (
-        paper.elsewhere("protocol")
-        .query("row == 'images' and dataset == 'ILSVRC'")
-        .set_index("column")["value"]
-    )
+    protocol = paper.elsewhere("protocol").query("row == 'images' and dataset == 'ILSVRC'").set_index("column")["value"]
     stated = paper.claimed("images", "test", "ILSVRC")
     return Finding(
         "ILSVRC's original validation split, 10,000 images, is the test set (4.1)",
@@ -155,9 +155,7 @@ def ilsvrc_test_images() -> Finding:
 
 def cub_splits() -> Finding:
     stated = {split: paper.claimed("images", split, "CUB") for split in ("train", "val", "test", "all")}
-    protocol = (
-        paper.elsewhere("protocol").query("row == 'images' and dataset == 'CUB'").set_index("column")["value"]
-    )
+    protocol = paper.elsewhere("protocol").query("row == 'images' and dataset == 'CUB'").set_index("column")["value"]
     agree = all(stated[split] == protocol[split] for split in protocol.index)
     whole = stated["train"] + stated["test"] == stated["all"]
     each = stated["val"] / paper.claimed("classes", "", "CUB")
@@ -203,8 +201,7 @@ def encoder_accuracy() -> Finding:
         UNDECIDED,
         f"timm's EVA-01-L reaches at most {first} % with its own head, fine-tuned; {known.idxmax()} "
         f"{known.max()} %; the paper states {stated} %",
-        "the encoder was probably EVA-02-L or a larger input; either has seen ILSVRC's labels, none has "
-        "seen boxes",
+        "the encoder was probably EVA-02-L or a larger input; either has seen ILSVRC's labels, none has seen boxes",
     )
 
 
@@ -228,9 +225,7 @@ def anchor_coherence(
         text = correlated_texts(classes, width, seed)
         for method in methods:
             anchors = orthogonalise(text, method)
-            lines.append(
-                (width, method, coherence(anchors), mean_abs_cosine(anchors), welch_bound(classes, width))
-            )
+            lines.append((width, method, coherence(anchors), mean_abs_cosine(anchors), welch_bound(classes, width)))
     return pd.DataFrame(lines, columns=["d", "orthogonaliser", "largest |cos|", "mean |cos|", "Welch bound"])
 
 
@@ -298,9 +293,22 @@ def second_version() -> Finding:
 def setup_findings(encoder: int) -> list[Finding]:
     """All findings of this module, in the chapter's order. encoder: parameters of EVA-L, counted."""
     checks = (
-        flops_row, two_flops_a_mac, genpromp_steps, genpromp_parts, half_the_parameters,
-        lambda: tedloc_parameters(encoder), gpus_and_times, latency_elsewhere, ilsvrc_test_images, cub_splits,
-        map_resolution, oracle_thresholds, encoder_accuracy, orthogonal_anchors, figure_2,
-        references, second_version,
-    )  # fmt: skip
+        flops_row,
+        two_flops_a_mac,
+        genpromp_steps,
+        genpromp_parts,
+        half_the_parameters,
+        lambda: tedloc_parameters(encoder),
+        gpus_and_times,
+        latency_elsewhere,
+        ilsvrc_test_images,
+        cub_splits,
+        map_resolution,
+        oracle_thresholds,
+        encoder_accuracy,
+        orthogonal_anchors,
+        figure_2,
+        references,
+        second_version,
+    )
     return [check() for check in checks]

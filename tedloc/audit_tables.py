@@ -25,7 +25,7 @@ from tedloc.audit import (
     number_text,
     permuted_rows,
     with_accuracy,
-)  # fmt: skip
+)
 from tedloc.paper import DATASETS, METRICS
 
 
@@ -33,16 +33,15 @@ def order_of_metrics() -> Finding:
     broken = broken_order(localization(1))
     shown = "; ".join(
         f"{row} on {dataset}: Top-1 Loc {paper.value(1, row, 'Top-1 Loc', dataset)} > MaxBoxAcc "
-        f"{paper.value(1, row, 'MaxBoxAcc', dataset)}" for row, dataset in broken
-    )  # fmt: skip
+        f"{paper.value(1, row, 'MaxBoxAcc', dataset)}"
+        for row, dataset in broken
+    )
     others = [where for number in (4, 5) for where in broken_order(localization(number))]
     return Finding(
         "Every row of Tables 1, 4 and 5 can be a measurement: Top-1 Loc ≤ Top-5 Loc ≤ MaxBoxAcc",
         IMPOSSIBLE if broken or others else CONSISTENT,
         shown or "the order holds in every row",
-        "two comparison rows cannot stand as printed; no row of TeD-Loc is concerned"
-        if broken
-        else "nothing",
+        "two comparison rows cannot stand as printed; no row of TeD-Loc is concerned" if broken else "nothing",
     )
 
 
@@ -75,9 +74,7 @@ def about_five_points() -> Finding:
 
 def first_everywhere() -> Finding:
     table = mended()
-    best = {
-        (d, m): table[table["dataset"] == d].set_index("row")[m].idxmax() for d in DATASETS for m in METRICS
-    }
+    best = {(d, m): table[table["dataset"] == d].set_index("row")[m].idxmax() for d in DATASETS for m in METRICS}
     others = {key: row for key, row in best.items() if row != "TeD-Loc"}
     return Finding(
         "TeD-Loc is best in every column of Table 1",
@@ -163,11 +160,11 @@ def clip_es_row() -> Finding:
     below = table["Top-1 Loc"] + SLACK < table["low"]
     shown = "; ".join(
         f"{d}: MaxBoxAcc {table.loc[d, 'MaxBoxAcc']} and CL {table.loc[d, 'CL']} force Top-1 Loc ≥ "
-        f"{table.loc[d, 'low']:.1f}, printed {table.loc[d, 'Top-1 Loc']}" for d in DATASETS
-    )  # fmt: skip
+        f"{table.loc[d, 'low']:.1f}, printed {table.loc[d, 'Top-1 Loc']}"
+        for d in DATASETS
+    )
     return Finding(
-        "The CLIP-ES row describes one system (the text announces two rows, ground-truth and predicted "
-        "class)",
+        "The CLIP-ES row describes one system (the text announces two rows, ground-truth and predicted class)",
         IMPOSSIBLE if below.any() else CONSISTENT,
         shown,
         "where the predicted class is the true one both variants draw the same map, so these numbers "
@@ -179,8 +176,7 @@ def tedloc_within_bounds() -> Finding:
     table = with_accuracy().query("row != 'CLIP-ES'")
     inside = table["Top-1 Loc"].between(table["low"] - SLACK, table["high"] + SLACK)
     shown = "; ".join(
-        f"{r['row']} {r['dataset']}: {r['low']:.1f} ≤ {r['Top-1 Loc']} ≤ {r['high']:.1f}"
-        for _, r in table.iterrows()
+        f"{r['row']} {r['dataset']}: {r['low']:.1f} ≤ {r['Top-1 Loc']} ≤ {r['high']:.1f}" for _, r in table.iterrows()
     )
     return Finding(
         "TeD-Loc's MaxBoxAcc, CL and Top-1 Loc fit together",
@@ -213,8 +209,13 @@ def better_than_g() -> Finding:
     lines = []
     for dataset in DATASETS:
         for metric in METRICS:
-            lines.append((dataset, metric, paper.value(4, "TeD-Loc", metric, dataset)
-                          - paper.value(1, "TeD-Loc", metric, dataset)))  # fmt: skip
+            lines.append(
+                (
+                    dataset,
+                    metric,
+                    paper.value(4, "TeD-Loc", metric, dataset) - paper.value(1, "TeD-Loc", metric, dataset),
+                )
+            )
     ahead = sum(gap > 1e-9 for *_, gap in lines)
     behind = [f"{d} {m} {gap:+.1f}" for d, m, gap in lines if gap < -1e-9]
     level = [f"{d} {m}" for d, m, gap in lines if abs(gap) < 1e-9]
@@ -239,13 +240,18 @@ def losses_add_up() -> Finding:
 
 
 def tables_agree() -> Finding:
-    repeated = [((3, row, column), (6, row, column)) for column in ("Parameters", "Inference time")
-                for row in ("TS-CAM", "GenPromp", "TeD-Loc")]  # fmt: skip
-    repeated += [((1, row, "Top-1 Loc", dataset), (number, row, "Top-1 Loc", dataset))
-                 for number in (3, 6) for row in ("GenPromp", "TeD-Loc") for dataset in DATASETS]  # fmt: skip
-    repeated += [
-        ((1, "TeD-Loc", metric, "CUB"), (5, "with orthogonalization", metric, "CUB")) for metric in METRICS
+    repeated = [
+        ((3, row, column), (6, row, column))
+        for column in ("Parameters", "Inference time")
+        for row in ("TS-CAM", "GenPromp", "TeD-Loc")
     ]
+    repeated += [
+        ((1, row, "Top-1 Loc", dataset), (number, row, "Top-1 Loc", dataset))
+        for number in (3, 6)
+        for row in ("GenPromp", "TeD-Loc")
+        for dataset in DATASETS
+    ]
+    repeated += [((1, "TeD-Loc", metric, "CUB"), (5, "with orthogonalization", metric, "CUB")) for metric in METRICS]
     repeated.append(((1, "TeD-Loc", "MaxBoxAcc", "CUB"), (2, "L_KD + P_CL + I_CL", "MaxBoxAcc", "CUB")))
     pairs = [(paper.value(*one), paper.value(*other)) for one, other in repeated]
     text = paper.claims().query("section == '4.2'")
@@ -311,9 +317,24 @@ def bird_prompt() -> Finding:
 def table_findings() -> list[Finding]:
     """All findings of this module, in the chapter's order."""
     checks = (
-        order_of_metrics, permuted, about_five_points, first_everywhere, ts_cam_in_tables_3_and_6,
-        other_differences, da_wsol, bas_version, swapped_backbones, clip_es_row, clip_es_rows, dips_row,
-        tedloc_within_bounds, class_scores_of_clip_variants, better_than_g, losses_add_up, bird_prompt,
-        tables_agree, counts_over_the_test_set,
-    )  # fmt: skip
+        order_of_metrics,
+        permuted,
+        about_five_points,
+        first_everywhere,
+        ts_cam_in_tables_3_and_6,
+        other_differences,
+        da_wsol,
+        bas_version,
+        swapped_backbones,
+        clip_es_row,
+        clip_es_rows,
+        dips_row,
+        tedloc_within_bounds,
+        class_scores_of_clip_variants,
+        better_than_g,
+        losses_add_up,
+        bird_prompt,
+        tables_agree,
+        counts_over_the_test_set,
+    )
     return [check() for check in checks]

@@ -108,8 +108,10 @@ def _received(result: Connection, chapter: notebooks.Chapter) -> float:
     try:
         seconds = result.recv()
     except EOFError:
-        raise UserError(f"the process that executed chapter {chapter.name} ended before it was done; what it printed "
-                        "stands above; start again to go on from here") from None  # fmt: skip
+        raise UserError(
+            f"the process that executed chapter {chapter.name} ended before it was done; what it printed "
+            "stands above; start again to go on from here"
+        ) from None
     if isinstance(seconds, BaseException):
         raise seconds
     return seconds
@@ -161,6 +163,7 @@ def _remove_stale(html: Path) -> None:
 def keep(what: str) -> None:
     """Write what lies in the repository though it is computed: ``record``, ``readme``, ``picture``; see above."""
     from tedloc import readme, stored  # they count operations with torch, which run and build do without
+
     if what == "picture":
         print(f"drew {readme.picture()}")
         return
@@ -185,8 +188,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner.add_argument("--profile", default="aviary", help="the book's profile (default: %(default)s)")
     runner.add_argument("--only", metavar="NAME", help="one notebook or chapter instead of all")
     runner.add_argument("--force", action="store_true", help="run even what is up to date")
-    runner.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-                        help="a parameter of the notebooks; may be repeated")  # fmt: skip
+    runner.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="a parameter of the notebooks; may be repeated",
+    )
     verbs.add_parser("build", help="render the pages")
     verbs.add_parser("record", help="keep what the executed chapters found as tedloc/results/PROFILE.json")
     verbs.add_parser("readme", help="renew the README's tables from the stored results")

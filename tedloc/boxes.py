@@ -121,7 +121,7 @@ def boxes_by_level(levels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
             same = level  # no pixel has the value `same`: one level down, the binary image is the same
             while same > 0 and starts[same] == starts[same + 1]:
                 same -= 1
-            largest[same:level + 1] = largest_box(levels, int(level))
+            largest[same : level + 1] = largest_box(levels, int(level))
     return largest, best
 
 
@@ -219,7 +219,7 @@ def _holes(order, starts, box, area, width, top, targets, best, room):
     alive = np.empty(height * width, np.int32)
     count = 0
     for level in range(top):
-        added = order[starts[level]:starts[level + 1]]
+        added = order[starts[level] : starts[level + 1]]
         for node in added:
             parent[node] = root = node
             up, down = parent[node - stride] >= 0, parent[node + stride] >= 0
@@ -230,8 +230,7 @@ def _holes(order, starts, box, area, width, top, targets, best, room):
                 root = _join(parent, box, area, root, node + stride)
             for side in (-1, 1):
                 if parent[node + side] >= 0:
-                    if not ((up and parent[node - stride + side] >= 0)
-                            or (down and parent[node + stride + side] >= 0)):
+                    if not ((up and parent[node - stride + side] >= 0) or (down and parent[node + stride + side] >= 0)):
                         root = _join(parent, box, area, root, node + side)
         count = _roots(parent, added, alive, count)
         for node in alive[:count]:
@@ -256,7 +255,7 @@ def _components(order, starts, box, area, width, top, targets, largest, best, ro
     alive = np.empty(height * width, np.int32)
     count = 0
     for level in range(top - 1, -1, -1):
-        added = order[starts[level + 1]:starts[level + 2]]
+        added = order[starts[level + 1] : starts[level + 2]]
         if len(added) == 0:  # the same pixels as one level up; at the top level there are some
             largest[level] = largest[level + 1]
             best[level] = max(best[level], best[level + 1])

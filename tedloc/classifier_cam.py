@@ -41,9 +41,7 @@ class HeadCam:
             config = resolve_model_data_config(net)
             self.image_size, self.mean, self.std = config["input_size"][-1], config["mean"], config["std"]
         else:
-            raise UserError(
-                f"encoder {encoder!r} has no ImageNet classifier; choose {LITE0} or timm/<model> with one"
-            )
+            raise UserError(f"encoder {encoder!r} has no ImageNet classifier; choose {LITE0} or timm/<model> with one")
         self.net = net.requires_grad_(False).eval().to(device)
         self.classes = torch.from_numpy(imagenet_indices(images)).to(device)
         self._check(encoder)
@@ -71,9 +69,7 @@ class HeadCam:
     def _check(self, encoder: str) -> None:
         """The head must be what CAM needs: 1000 logits, linear in the spatial mean of the last features."""
         generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(1, 3, self.image_size, self.image_size, generator=generator).to(
-            self.classes.device
-        )
+        probe = torch.rand(1, 3, self.image_size, self.image_size, generator=generator).to(self.classes.device)
         features, head = self.net.forward_features(probe), self.net.get_classifier()
         linear = isinstance(head, nn.Linear) and head.bias is not None and len(head.weight) == 1000
         if not (
@@ -96,8 +92,7 @@ def imagenet_indices(images: ImageSet) -> np.ndarray:
         wnids = synsets
     if wnids is None:
         raise UserError(
-            f"the classes of data set {images.name!r} are not ImageNet's; "
-            "choose another teacher than head-cam"
+            f"the classes of data set {images.name!r} are not ImageNet's; choose another teacher than head-cam"
         )
     place = {wnid: index for index, wnid in enumerate(synsets)}
     unknown = [wnid for wnid in wnids if wnid not in place]

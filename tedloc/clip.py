@@ -81,9 +81,7 @@ class Clip:
         """
         size = size or self.image_size
         if not isinstance(images, Tensor):
-            images = [
-                torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] for image in images
-            ]
+            images = [torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] for image in images]
         square = [
             resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
             for image in ([images] if isinstance(images, Tensor) else images)
@@ -118,9 +116,7 @@ class Clip:
         return self.logit_scale * self.encode_image(images) @ text.T
 
 
-def load_clip(
-    name: str, device: str | torch.device = "cpu", weights: str | Path | None = None, seed: int = 0
-) -> Clip:
+def load_clip(name: str, device: str | torch.device = "cpu", weights: str | Path | None = None, seed: int = 0) -> Clip:
     """Open a CLIP by name, frozen, in float32.
 
     name:    ``aviary/clip``, ``aviary/clip-hard`` (shipped), or ``<architecture>/<tag>``

@@ -116,15 +116,11 @@ def _affinity_blocks(settings: ClipESSettings, depth: int) -> int:
     """How many last blocks enter the affinity; 0 when it is off."""
     count = round(depth * 2 / 3) if settings.affinity_blocks is None else settings.affinity_blocks
     if settings.affinity and not 1 <= count <= depth:
-        raise UserError(
-            f"affinity_blocks = {count}, but the image tower has {depth} blocks; choose 1 to {depth}"
-        )
+        raise UserError(f"affinity_blocks = {count}, but the image tower has {depth} blocks; choose 1 to {depth}")
     return count if settings.affinity else 0
 
 
-def _candidates(
-    targets: Tensor, text: Tensor, background: Tensor | None, siblings: bool
-) -> tuple[Tensor, Tensor]:
+def _candidates(targets: Tensor, text: Tensor, background: Tensor | None, siblings: bool) -> tuple[Tensor, Tensor]:
     """Texts in each image's softmax, (B or 1, N, d), and the column (B, 1) of its own class among them."""
     words = text[:0] if background is None else background
     if siblings:

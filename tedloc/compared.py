@@ -45,7 +45,8 @@ def teacher(profile: Profile, found: Sequence[Row]) -> tuple[Row, Row]:
         what = own[0].lacks if own else "a data set that it applies to"
         raise UserError(
             f"TeD-Loc's teacher {profile.pseudo_labels.teacher!r} needs {what}; bring data and weights with "
-            f"`python data_scripts/prefetch.py fetch --profile {profile.name}`, or choose another teacher")
+            f"`python data_scripts/prefetch.py fetch --profile {profile.name}`, or choose another teacher"
+        )
     return own[0], own[-1]
 
 

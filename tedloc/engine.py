@@ -56,8 +56,10 @@ class Position:
         """Loss and terms, means over the epoch so far. Raises ``UserError`` when the loss is not finite."""
         line = {name: float(value) / self.seen for name, value in self.sums.items()}
         if not np.isfinite(line["loss"]):
-            raise UserError(f"the loss became {line['loss']} in epoch {self.epoch + 1}; lower "
-                            f"optimiser.learning_rate (now {settings.learning_rate})")
+            raise UserError(
+                f"the loss became {line['loss']} in epoch {self.epoch + 1}; lower "
+                f"optimiser.learning_rate (now {settings.learning_rate})"
+            )
         return line
 
 
@@ -67,7 +69,7 @@ def _forked() -> contextlib.AbstractContextManager:
 
 
 def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) & (2 ** 63 - 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
@@ -85,13 +87,20 @@ def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> It
     """A shuffled epoch in batches; a last batch smaller than half is dropped (batch norm)."""
     order = torch.randperm(count, generator=generator, device=generator.device).cpu().numpy()
     for start in range(0, count, batch_size):
-        batch = order[start:start + batch_size]
+        batch = order[start : start + batch_size]
         if start == 0 or len(batch) >= batch_size / 2:
             yield batch
 
 
-def train(model: nn.Module, step: Step, count: int, settings: OptimiserSettings, seed: int,
-          folder: Path | None = None, device: str = "cpu") -> nn.Module:
+def train(
+    model: nn.Module,
+    step: Step,
+    count: int,
+    settings: OptimiserSettings,
+    seed: int,
+    folder: Path | None = None,
+    device: str = "cpu",
+) -> nn.Module:
     """Train ``model`` in place and return it in eval mode.
 
     count: number of training images. ``folder`` gets ``log.jsonl`` (one line an epoch: loss terms, learning
@@ -113,8 +122,14 @@ def train(model: nn.Module, step: Step, count: int, settings: OptimiserSettings,
     writes = folder is not None and distributed.rank() == 0
     # the first epoch's length is every epoch's
     length = sum(map(len, epoch_batches(count, settings.batch_size, generator_for(seed, 0, device))))
-    bar = tqdm(total=settings.epochs * length, initial=at.epoch * length + at.seen, desc="training",
-               unit="image", mininterval=1, disable=distributed.rank() > 0)
+    bar = tqdm(
+        total=settings.epochs * length,
+        initial=at.epoch * length + at.seen,
+        desc="training",
+        unit="image",
+        mininterval=1,
+        disable=distributed.rank() > 0,
+    )
     with bar, _forked(), memory("optimiser.batch_size", settings.batch_size):
         saved = shown = last = time.monotonic()
         while at.epoch < settings.epochs:
@@ -122,7 +137,7 @@ def train(model: nn.Module, step: Step, count: int, settings: OptimiserSettings,
             batches = list(epoch_batches(count, settings.batch_size, generator))
             if at.generator is not None:
                 generator.set_state(at.generator)
-            for index in batches[at.batch:]:
+            for index in batches[at.batch :]:
                 torch.manual_seed(_mixed(seed, at.epoch, at.batch, distributed.rank()))
                 terms = _descend(objective, index, generator, optimiser, settings, device)
                 schedule.step()
@@ -140,9 +155,16 @@ def train(model: nn.Module, step: Step, count: int, settings: OptimiserSettings,
                     at.generator = generator.get_state()
                     line, speed = _line(at, schedule, settings), at.seen / at.seconds
                     left = settings.epochs * length - at.epoch * length - at.seen
-                    _log(folder / "progress.jsonl", line | {
-                        "batch": at.batch, "batches": len(batches), "seconds_left": left / speed,
-                        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds")})
+                    _log(
+                        folder / "progress.jsonl",
+                        line
+                        | {
+                            "batch": at.batch,
+                            "batches": len(batches),
+                            "seconds_left": left / speed,
+                            "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+                        },
+                    )
                     _checkpoint(folder, model, optimiser, schedule, at)
             line = _line(at, schedule, settings)
             _show(bar, at, schedule, settings)
@@ -156,8 +178,14 @@ def train(model: nn.Module, step: Step, count: int, settings: OptimiserSettings,
     return model.eval()
 
 
-def _descend(objective: nn.Module, index: np.ndarray, generator: torch.Generator, optimiser,
-             settings: OptimiserSettings, device: str) -> dict[str, Tensor]:
+def _descend(
+    objective: nn.Module,
+    index: np.ndarray,
+    generator: torch.Generator,
+    optimiser,
+    settings: OptimiserSettings,
+    device: str,
+) -> dict[str, Tensor]:
     """One step on a batch; returns loss and terms summed over its images."""
     own, kind = distributed.rows(len(index)), torch.device(device).type
     choose("precision", settings.precision, ("auto", "float32", "bf16"))
@@ -186,13 +214,17 @@ def make_optimiser(parameters: list[nn.Parameter], settings: OptimiserSettings) 
     choose("kind of optimiser", settings.kind, ("sgd", "adamw"))
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(parameters, settings.learning_rate, settings.momentum,
-                           weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
 
 
 def _line(at: Position, schedule, settings: OptimiserSettings) -> dict:
-    return {"epoch": at.epoch + 1, **at.means(settings), "learning_rate": schedule.get_last_lr()[0],
-            "images_per_second": at.seen / at.seconds, "seconds": at.seconds}
+    return {
+        "epoch": at.epoch + 1,
+        **at.means(settings),
+        "learning_rate": schedule.get_last_lr()[0],
+        "images_per_second": at.seen / at.seconds,
+        "seconds": at.seconds,
+    }
 
 
 def _show(bar: tqdm, at: Position, schedule, settings: OptimiserSettings) -> None:
@@ -208,8 +240,12 @@ def _log(file: Path, line: dict) -> None:
 
 
 def _checkpoint(folder: Path, model: nn.Module, optimiser, schedule, at: Position) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-             "schedule": schedule.state_dict(), "at": vars(at)}
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "at": vars(at),
+    }
     with paths.replacing(folder / "resume.pt") as scratch:
         torch.save(state, scratch)
 
@@ -229,7 +265,7 @@ def _resume(folder: Path, model: nn.Module, optimiser, schedule, device: str) ->
     at = Position(**state["at"])
     at.sums = {name: value.to(device) for name, value in at.sums.items()}
     if distributed.rank() == 0:
-        lines = log.read_text().splitlines()[:at.epoch] if log.exists() else []
+        lines = log.read_text().splitlines()[: at.epoch] if log.exists() else []
         with paths.replacing(log) as scratch:
             scratch.write_text("".join(line + "\n" for line in lines))
     return at
@@ -239,8 +275,9 @@ def save(model: nn.Module, file: Path, settings: str) -> None:
     """Write a trained model as safetensors, with the digest of the settings it belongs to; rank 0 does."""
     if distributed.rank() == 0:
         with paths.replacing(file) as scratch:
-            safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, scratch,
-                                        metadata={"settings": settings})
+            safetensors.torch.save_file(
+                {k: v.contiguous() for k, v in model.state_dict().items()}, scratch, metadata={"settings": settings}
+            )
 
 
 def load(model: nn.Module, file: Path, settings: str) -> nn.Module:
@@ -250,7 +287,9 @@ def load(model: nn.Module, file: Path, settings: str) -> nn.Module:
     with safe_open(file, "pt") as opened:
         theirs = (opened.metadata() or {}).get("settings")
     if theirs != settings:
-        raise UserError(f"{file} was trained under other settings ({str(theirs)[:12]}, not {settings[:12]}); "
-                        "use the profile and settings it was made with, or train anew")
+        raise UserError(
+            f"{file} was trained under other settings ({str(theirs)[:12]}, not {settings[:12]}); "
+            "use the profile and settings it was made with, or train anew"
+        )
     model.load_state_dict(safetensors.torch.load_file(file))
     return model.eval()

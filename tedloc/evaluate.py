@@ -55,7 +55,7 @@ class Work:
 
     def chunks(self) -> Iterator["Work"]:
         order = np.arange(len(self.files))
-        return (self.take(order[start:start + CHUNK]) for start in range(0, len(order), CHUNK))
+        return (self.take(order[start : start + CHUNK]) for start in range(0, len(order), CHUNK))
 
 
 def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
@@ -67,8 +67,16 @@ def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         masks = [score_files.read_mask(work.mask_root, *names, work.grid) for names in work.masks]
         centred, edges = trivial.gaussian_map(work.grid), pxap.bin_edges(work.step)
         gaussian = sum(pxap.histogram(centred, mask, edges).astype(np.int64) for mask in masks)
-    meter.update(split.ids, maps, split.boxes if masks is None else None, split.sizes, split.labels, work.scores, masks,
-                 as_is=True)
+    meter.update(
+        split.ids,
+        maps,
+        split.boxes if masks is None else None,
+        split.sizes,
+        split.labels,
+        work.scores,
+        masks,
+        as_is=True,
+    )
     return meter.state_dict(), gaussian
 
 
@@ -106,8 +114,10 @@ def prepare(options: argparse.Namespace, split_name: str, root: Path, scores_fil
     found = score_files.find_maps(root, split.ids, [*beside, *([scores_file] if scores_file else [])])
     missing = [name for name in split.ids if name not in found]
     if missing and not options.allow_missing:
-        raise UserError(f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first "
-                        f"{missing[0]!r}; add them, or pass --allow-missing to evaluate the others")
+        raise UserError(
+            f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first "
+            f"{missing[0]!r}; add them, or pass --allow-missing to evaluate the others"
+        )
     scores = score_files.read_scores(scores_file, split.ids, split.labels) if scores_file else None
     masks = None
     if options.mask_root is not None:
@@ -136,13 +146,24 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationM
     if options.bootstrap:
         names = [name for name in result if uncertainty.resampled(name)]
         result["intervals"] = {
-            name: uncertainty.bootstrap(meter, name, options.seed, options.bootstrap, val=val,
-                                        fixed=options.fixed_threshold, contours=options.contours)
+            name: uncertainty.bootstrap(
+                meter,
+                name,
+                options.seed,
+                options.bootstrap,
+                val=val,
+                fixed=options.fixed_threshold,
+                contours=options.contours,
+            )
             for name in tqdm(names, desc="resampling", unit="metric")
         }
     result["evaluated"] = {
-        "dataset": options.dataset, "split": options.split, "grid": options.grid, "step": options.step,
-        "contours": options.contours, "scoremap_root": str(options.scoremap_root),
+        "dataset": options.dataset,
+        "split": options.split,
+        "grid": options.grid,
+        "step": options.step,
+        "contours": options.contours,
+        "scoremap_root": str(options.scoremap_root),
         "val_scoremap_root": options.val_scoremap_root and str(options.val_scoremap_root),
         "scores": options.scores and str(options.scores),
     }
@@ -152,17 +173,33 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationM
 def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     """The validation split, which the centred box is sized on; None (and a word about it) where there is none."""
     if not (Path(options.metadata_root) / options.dataset / options.val_split).is_dir():
-        print(f"no centred box: it is sized on {options.dataset}/{options.val_split}, which is not in "
-              f"{options.metadata_root}")
+        print(
+            f"no centred box: it is sized on {options.dataset}/{options.val_split}, which is not in "
+            f"{options.metadata_root}"
+        )
         return None
     return read_split(options.metadata_root, options.dataset, options.val_split)
 
 
 def table(result: dict[str, Any]) -> str:
     """The headline figures as text: one row a threshold rule, then the trivial baselines."""
-    columns = [name for name in ("MaxBoxAcc@0.3", "MaxBoxAcc@0.5", "MaxBoxAcc@0.7", "MaxBoxAccV2", "threshold@0.5",
-                                 "Top-1 Loc", "Top-5 Loc", "Top-1 CL", "Top-5 CL", "mean IoU", "PxAP")
-               if name in result]
+    columns = [
+        name
+        for name in (
+            "MaxBoxAcc@0.3",
+            "MaxBoxAcc@0.5",
+            "MaxBoxAcc@0.7",
+            "MaxBoxAccV2",
+            "threshold@0.5",
+            "Top-1 Loc",
+            "Top-5 Loc",
+            "Top-1 CL",
+            "Top-5 CL",
+            "mean IoU",
+            "PxAP",
+        )
+        if name in result
+    ]
     rows = [("oracle threshold", result, "")]
     for rule in ("val", "fixed"):
         if any(name.endswith(f"({rule} threshold)") for name in result):
@@ -171,13 +208,23 @@ def table(result: dict[str, Any]) -> str:
     lines = [["", *columns]]
     for title, values, suffix in rows:
         cells = [values.get(name + suffix) for name in columns]
-        lines.append([title, *("" if cell is None else f"{cell:.{3 if name == 'threshold@0.5' else 2}f}"
-                               for name, cell in zip(columns, cells, strict=True))])
+        lines.append(
+            [
+                title,
+                *(
+                    "" if cell is None else f"{cell:.{3 if name == 'threshold@0.5' else 2}f}"
+                    for name, cell in zip(columns, cells, strict=True)
+                ),
+            ]
+        )
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines]
-    images = f"{result['num_images']} images" + (f", {result['num_missing']} without a map left out"
-                                                 if result["num_missing"] else "")
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    images = f"{result['num_images']} images" + (
+        f", {result['num_missing']} without a map left out" if result["num_missing"] else ""
+    )
     return "\n".join([*text, images])
 
 
@@ -191,8 +238,9 @@ def _finite(value: Any) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tedloc.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--scoremap-root", type=Path, required=True, help="folder of the score maps")
     add("--metadata-root", type=Path, required=True, help="the benchmark's metadata folder")

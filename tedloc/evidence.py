@@ -87,9 +87,7 @@ def object_shares(meter: LocalizationMeter) -> np.ndarray:
     return np.maximum.reduceat(areas, np.concatenate([[0], records.counts.cumsum()[:-1]])) / meter.grid**2
 
 
-def values(
-    found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None
-) -> list[float]:
+def values(found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None) -> list[float]:
     """The metric in percent, one value a seed.
 
     metric: as in ``LocalizationMeter.compute``; "(val threshold)" needs ``val``, the validation meters
@@ -109,9 +107,7 @@ def interval(
 ) -> tuple[float, float]:
     """(low, high): 95 % bootstrap interval of the mean over seeds; see :func:`values`."""
     statistics = _statistics(found, metric, val, subset)
-    return _interval(
-        lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed
-    )
+    return _interval(lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed)
 
 
 def difference(
@@ -129,9 +125,7 @@ def difference(
     val, subset: as in :func:`values`. Raises ``UserError`` when images or numbers of seeds do not agree.
     """
     if len({len(ours), len(theirs)} - {1}) > 1:
-        raise UserError(
-            f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds"
-        )
+        raise UserError(f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds")
     if any(not np.array_equal(ours[0].records.ids, other.records.ids) for other in (*ours, *theirs)):
         raise UserError("a paired difference needs results on the same images; these hold different ones")
     ours_val, theirs_val = val or (None, None)
@@ -157,8 +151,7 @@ def _statistics(
     val = val or [None] * len(found)
     if subset is None or metric in ("Top-1 CL", "Top-5 CL", "PxAP"):
         return [
-            uncertainty.statistic_of(meter, metric, "largest", v, None)
-            for meter, v in zip(found, val, strict=True)
+            uncertainty.statistic_of(meter, metric, "largest", v, None) for meter, v in zip(found, val, strict=True)
         ]
     name, _, rule = metric.partition(" (")
     thresholds = [(v if rule else meter).best_threshold() for meter, v in zip(found, val, strict=True)]
@@ -232,7 +225,5 @@ def judge_best(
 def provenance(profile: Profile, runs: Sequence[Run]) -> dict:
     """What ``report.measured_on`` wants to know, from runs of one variant."""
     first = runs[0].metrics["provenance"]
-    known = {
-        key: first[key] for key in ("dataset", "split", "num_images", "device", "date", "commit", "synthetic")
-    }
+    known = {key: first[key] for key in ("dataset", "split", "num_images", "device", "date", "commit", "synthetic")}
     return known | {"profile": profile.name, "seeds": [run.metrics["provenance"]["seed"] for run in runs]}

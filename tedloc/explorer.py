@@ -77,10 +77,12 @@ class Explorer:
         return embedded.script_json(self.payload)
 
     def _repr_html_(self) -> str:
-        return (f'<div class="tedloc-{self.kind}">'
-                f'<script type="application/json">{self.json()}</script>'
-                "<noscript><p>This piece needs JavaScript. The figure below shows a part of it.</p></noscript>"
-                f'<p class="explorer-badge">{html.escape(self.badge)}</p></div>')  # fmt: skip
+        return (
+            f'<div class="tedloc-{self.kind}">'
+            f'<script type="application/json">{self.json()}</script>'
+            "<noscript><p>This piece needs JavaScript. The figure below shows a part of it.</p></noscript>"
+            f'<p class="explorer-badge">{html.escape(self.badge)}</p></div>'
+        )
 
     def __repr__(self) -> str:
         return f"{self.kind}: an interactive piece, shown in the book's pages. {self.badge}"
@@ -101,8 +103,9 @@ def by_rank(meter: LocalizationMeter, ids: Sequence[str], count: int) -> list[in
     return [int(order[rank]) for rank in np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
 
 
-def localization(methods: Mapping[str, Method], images: ImageSet, kept: np.ndarray, leading: str,
-                 badge: str = "", count: int = 10) -> Explorer:
+def localization(
+    methods: Mapping[str, Method], images: ImageSet, kept: np.ndarray, leading: str, badge: str = "", count: int = 10
+) -> Explorer:
     """The localization explorer.
 
     methods: by name, in the order of the list; all of one grid and step. kept: (n,) positions of the test images
@@ -113,20 +116,31 @@ def localization(methods: Mapping[str, Method], images: ImageSet, kept: np.ndarr
     if any((each.meter.grid, each.meter.step) != (meter.grid, meter.step) for each in methods.values()):
         raise UserError("the methods were scored with different grids or thresholds; evaluate all alike")
     if meter.grid > 256:
-        raise UserError(f"evaluation.grid is {meter.grid}; the explorer keeps coordinates as bytes, so set it to at "
-                        "most 256")  # fmt: skip
+        raise UserError(
+            f"evaluation.grid is {meter.grid}; the explorer keeps coordinates as bytes, so set it to at most 256"
+        )
     for shown in range(count, 0, -1):
         chosen = by_rank(meter, [images.ids[i] for i in kept], shown)
-        made = Explorer("explorer", {
-            "grid": meter.grid, "step": meter.step, "thresholds": len(meter.thresholds), "count": len(meter),
-            "leading": list(methods).index(leading), "overlay": _overlay(),
-            "images": [_image(images, int(kept[n]), meter.grid) for n in chosen],
-            "methods": [_method(name, method, images, kept, chosen) for name, method in methods.items()],
-        }, badge)  # fmt: skip
+        made = Explorer(
+            "explorer",
+            {
+                "grid": meter.grid,
+                "step": meter.step,
+                "thresholds": len(meter.thresholds),
+                "count": len(meter),
+                "leading": list(methods).index(leading),
+                "overlay": _overlay(),
+                "images": [_image(images, int(kept[n]), meter.grid) for n in chosen],
+                "methods": [_method(name, method, images, kept, chosen) for name, method in methods.items()],
+            },
+            badge,
+        )
         if len(made.json()) <= LIMIT:
             return made
-    raise UserError(f"one image with the maps of {len(methods)} methods takes more than {LIMIT} characters; "
-                    "explore fewer methods at once")  # fmt: skip
+    raise UserError(
+        f"one image with the maps of {len(methods)} methods takes more than {LIMIT} characters; "
+        "explore fewer methods at once"
+    )
 
 
 def _image(images: ImageSet, index: int, grid: int) -> dict[str, Any]:
@@ -136,9 +150,13 @@ def _image(images: ImageSet, index: int, grid: int) -> dict[str, Any]:
     small = max(picture.size) <= 128
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     picture.save(file, "PNG" if small else "JPEG", optimize=True, **({} if small else {"quality": 85}))
-    return {"id": images.ids[index], "name": images.class_names[images.labels[index]], "size": [width, height],
-            "source": embedded.picture(file.getvalue()),
-            "targets": boxes.scale_boxes(images.boxes[index], images.sizes[index], grid).tolist()}  # fmt: skip
+    return {
+        "id": images.ids[index],
+        "name": images.class_names[images.labels[index]],
+        "size": [width, height],
+        "source": embedded.picture(file.getvalue()),
+        "targets": boxes.scale_boxes(images.boxes[index], images.sizes[index], grid).tolist(),
+    }
 
 
 def _method(name: str, method: Method, images: ImageSet, kept: np.ndarray, chosen: Sequence[int]) -> dict[str, Any]:
@@ -151,9 +169,11 @@ def _method(name: str, method: Method, images: ImageSet, kept: np.ndarray, chose
     if not method.has_maps:
         return made | {"correct": made["correct"][:1], "boxes": records.largest[rows, 0].tolist()}
     val = method.val if method.val is not None and method.val.records.has_maps else None
-    return made | {"oracle": _position(meter, meter.best_threshold()),
-                   "val": None if val is None else _position(meter, val.best_threshold()),
-                   "maps": [_map(method.maps[n], meter.grid) for n in chosen]}  # fmt: skip
+    return made | {
+        "oracle": _position(meter, meter.best_threshold()),
+        "val": None if val is None else _position(meter, val.best_threshold()),
+        "maps": [_map(method.maps[n], meter.grid) for n in chosen],
+    }
 
 
 def _position(meter: LocalizationMeter, threshold: float) -> int:
@@ -168,9 +188,14 @@ def _map(score_map: np.ndarray, grid: int) -> dict[str, Any]:
     ours = np.zeros_like(levels) if flat else boxes.to_bytes(enlarged(stored, grid))
     pixels = np.flatnonzero(ours != levels)
     largest, _ = boxes.boxes_by_level(levels, np.zeros((0, 4), np.int64))
-    return {"shape": list(stored.shape), "half": "" if flat else _text(stored.tobytes()), "top": int(levels.max()),
-            "fixes": np.stack([pixels, levels.ravel()[pixels]], 1).ravel().tolist(),
-            "boxes": _text(largest.astype(np.uint8).tobytes()), "sum": int(levels.sum(dtype=np.int64))}  # fmt: skip
+    return {
+        "shape": list(stored.shape),
+        "half": "" if flat else _text(stored.tobytes()),
+        "top": int(levels.max()),
+        "fixes": np.stack([pixels, levels.ravel()[pixels]], 1).ravel().tolist(),
+        "boxes": _text(largest.astype(np.uint8).tobytes()),
+        "sum": int(levels.sum(dtype=np.int64)),
+    }
 
 
 def enlarged(score_map: np.ndarray, grid: int) -> np.ndarray:
@@ -231,8 +256,12 @@ def state(explored: dict[str, Any], method: int, image: int, step: int) -> dict[
     if "maps" not in made:
         return found | dict.fromkeys(("step", "threshold", "level", "map-sum"))
     packed, threshold = made["maps"][image], step * explored["step"]
-    return found | {"step": step, "threshold": threshold, "level": int(boxes.level_of(threshold, packed["top"])),
-                    "map-sum": packed["sum"]}  # fmt: skip
+    return found | {
+        "step": step,
+        "threshold": threshold,
+        "level": int(boxes.level_of(threshold, packed["top"])),
+        "map-sum": packed["sum"],
+    }
 
 
 def agreement(methods: Mapping[str, Method], images: ImageSet, kept: np.ndarray) -> dict[str, tuple[float, float]]:
@@ -275,16 +304,20 @@ def static_localization(explored: Explorer, methods: Sequence[str], count: int =
             made = data["methods"][n]
             found = state(data, n, i, made.get("oracle", 0))
             size = (picture.shape[1], picture.shape[0])
-            line.append({
-                "image": picture, "score_map": _decoded(made["maps"][i], data["grid"]) if "maps" in made else None,
-                "gt_boxes": boxes.unscale_boxes(np.array(shown["targets"]), np.array(size), data["grid"]),
-                "predicted_box": boxes.unscale_boxes(np.array(found["box"]), np.array(size), data["grid"]),
-                "title": f"IoU {found['iou']:.2f}",
-            })  # fmt: skip
+            line.append(
+                {
+                    "image": picture,
+                    "score_map": _decoded(made["maps"][i], data["grid"]) if "maps" in made else None,
+                    "gt_boxes": boxes.unscale_boxes(np.array(shown["targets"]), np.array(size), data["grid"]),
+                    "predicted_box": boxes.unscale_boxes(np.array(found["box"]), np.array(size), data["grid"]),
+                    "title": f"IoU {found['iou']:.2f}",
+                }
+            )
         panels.append(line)
         titles.append(f"image {i + 1}")
-    return plots.grid_of_localizations(panels, [data["methods"][n]["name"].replace(" (", "\n(") for n in numbers],
-                                       titles)  # fmt: skip
+    return plots.grid_of_localizations(
+        panels, [data["methods"][n]["name"].replace(" (", "\n(") for n in numbers], titles
+    )
 
 
 def _decoded(packed: dict[str, Any], grid: int) -> np.ndarray:

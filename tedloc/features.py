@@ -89,7 +89,7 @@ class Features:
             total, square = total + tokens.sum((0, 2, 3)), square + tokens.square().sum((0, 2, 3))
         number = len(picked) * self.grid[0] * self.grid[1]
         mean = total / number
-        std = (square / number - mean ** 2).clamp_min(1e-12).sqrt()
+        std = (square / number - mean**2).clamp_min(1e-12).sqrt()
         return {"mean": mean.float().numpy(), "std": std.float().numpy()}
 
 
@@ -117,8 +117,9 @@ def open_data(settings: DataSettings, split: str) -> ImageSet:
     return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos)
 
 
-def features(data: DataSettings, split: str, encoder: EncoderSettings, device: str = "cpu",
-             verify: bool = False) -> Features:
+def features(
+    data: DataSettings, split: str, encoder: EncoderSettings, device: str = "cpu", verify: bool = False
+) -> Features:
     """The split's features: read where they are current, computed otherwise; uncached, ready to be computed.
 
     Mirrored views exist for the training split only. ``verify``: check every chunk's checksum first.
@@ -126,21 +127,34 @@ def features(data: DataSettings, split: str, encoder: EncoderSettings, device: s
     """
     images = open_data(data, split)
     views = 2 if split == "train" and encoder.mirror else 1
-    about = {"images": images.fingerprint(), "encoder": encoder.name, "image size": encoder.image_size,
-             "weights": encoder.weights, "views": views, "device": torch.device(device).type,
-             "code": _code(data, encoder), "cache": encoder.cache}
+    about = {
+        "images": images.fingerprint(),
+        "encoder": encoder.name,
+        "image size": encoder.image_size,
+        "weights": encoder.weights,
+        "views": views,
+        "device": torch.device(device).type,
+        "code": _code(data, encoder),
+        "cache": encoder.cache,
+    }
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
     folder = paths.cache() / "features" / f"{data.name}-{split}-{key}"
-    load = functools.partial(load_encoder, encoder.name, image_size=encoder.image_size,
-                             weights=encoder.weights, device=device)
+    load = functools.partial(
+        load_encoder, encoder.name, image_size=encoder.image_size, weights=encoder.weights, device=device
+    )
     if not encoder.cache:
         load = functools.partial(_encoder, encoder.name, encoder.image_size, encoder.weights, device)
         shape = load()(load().preprocess([images.image(0)]).to(device)).shape[1:]
-        return Uncached(torch.empty((len(images), views, *shape), device="meta"), folder,
-                        images, load, device)
-    tokens = stored_maps(folder, images.ids, functools.partial(_open_rows, images, views, load, device),
-                         what=f"features of {images.name}/{split}", settings=about, verify=verify,
-                         unit=f"images x {views} view{'s' * (views > 1)}")
+        return Uncached(torch.empty((len(images), views, *shape), device="meta"), folder, images, load, device)
+    tokens = stored_maps(
+        folder,
+        images.ids,
+        functools.partial(_open_rows, images, views, load, device),
+        what=f"features of {images.name}/{split}",
+        settings=about,
+        verify=verify,
+        unit=f"images x {views} view{'s' * (views > 1)}",
+    )
     return Features(tokens, folder)
 
 
@@ -152,6 +166,7 @@ def _encoder(name: str, image_size: int | None, weights: str | None, device: str
 
 def _code(data: DataSettings, encoder: EncoderSettings) -> str:
     from tedloc.runs import environment_fingerprint
+
     return environment_fingerprint("tedloc.encoders", data=data.name)
 
 
@@ -164,6 +179,7 @@ def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device
         x = encoder.preprocess([images.image(i) for i in index]).to(device)
         each = [encoder(x.flip(-1) if view else x).half() for view in range(views)]
         return torch.stack(each, dim=1).cpu().numpy()
+
     return rows
 
 
@@ -171,8 +187,12 @@ def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device
 def main(arguments: list[str] | None = None) -> None:
     from tedloc import profiles
     from tedloc.runs import default_device
-    parser = argparse.ArgumentParser(prog="python -m tedloc.features", description=__doc__.split("\n")[0],
-                                     epilog="Further options are settings, e.g. --encoder.image-size 448")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.features",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings, e.g. --encoder.image-size 448",
+    )
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     parser.add_argument("--split", default="train")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
@@ -183,8 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     if known.verify:
         features(profile.data, known.split, profile.encoder, known.device, verify=True)
     found = side_by_side(known.workers, known.device, features, profile.data, known.split, profile.encoder)
-    print(f"features {'x'.join(map(str, found.tokens.shape))} of {profile.data.name}/{known.split} "
-          f"in {found.folder}")
+    print(f"features {'x'.join(map(str, found.tokens.shape))} of {profile.data.name}/{known.split} in {found.folder}")
 
 
 if __name__ == "__main__":

@@ -142,9 +142,13 @@ def on_encoder(name: str, classes: int = 1000, image_size: int = 224) -> list[Pa
     labels = torch.zeros(1, dtype=torch.long)
     return [
         Part("encoder E", encoder, (torch.zeros(1, 3, image_size, image_size),)),
-        Part("what the method adds", parts, (torch.zeros(1, ENCODER_CHANNELS, side, side),),
-             lambda x: method.routes(net, x, labels)),
-    ]  # fmt: skip
+        Part(
+            "what the method adds",
+            parts,
+            (torch.zeros(1, ENCODER_CHANNELS, side, side),),
+            lambda x: method.routes(net, x, labels),
+        ),
+    ]
 
 
 def genpromp(classes: int = 1000, steps: int = 2, classifier_size: int = 600) -> list[Part]:
@@ -158,13 +162,16 @@ def genpromp(classes: int = 1000, steps: int = 2, classifier_size: int = 600) ->
     prompt = torch.zeros(1, stable_diffusion.TEXT_LENGTH, dtype=torch.long)
     latent = stable_diffusion.example_inputs()
     return [
-        Part("EfficientNet-B7", timm.create_model("tf_efficientnet_b7"),
-             (torch.zeros(1, 3, classifier_size, classifier_size),)),
+        Part(
+            "EfficientNet-B7",
+            timm.create_model("tf_efficientnet_b7"),
+            (torch.zeros(1, 3, classifier_size, classifier_size),),
+        ),
         Part("text encoder", stable_diffusion.text_encoder(classes), (prompt,)),
         Part("VAE encoder", stable_diffusion.VAEEncoder(autoencoder), (image,)),
         Part("U-Net", stable_diffusion.unet(), latent, passes=steps),
         Part("VAE decoder", stable_diffusion.VAEDecoder(autoencoder), latent[:1], passes=0),
-    ]  # fmt: skip
+    ]
 
 
 def clip_es(classes: int = 1000, image_size: int = 224, device: str = "cpu") -> list[Part]:
@@ -178,8 +185,7 @@ def clip_es(classes: int = 1000, image_size: int = 224, device: str = "cpu") -> 
     clip = load_clip("ViT-B-16-quickgelu/random", device)
     random = torch.Generator().manual_seed(0)
     text, background = (
-        nn.functional.normalize(torch.randn(count, 512, generator=random)).to(device)
-        for count in (classes, 25)
+        nn.functional.normalize(torch.randn(count, 512, generator=random)).to(device) for count in (classes, 25)
     )
     images = torch.randn(1, 3, image_size, image_size, generator=random).to(device)
     target = torch.zeros(1, dtype=torch.long, device=device)

@@ -39,10 +39,13 @@ class Source:
         from pygments import highlight  # where no page is made, it need not be there
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
+
         shown = highlight(self.code, PythonLexer(), HtmlFormatter(nowrap=True))
         name = html.escape(self.name)
-        return (f'<div class="source-lines"><p><a href="{API}#{name}"><code>{name}</code></a></p>'
-                f'<div class="highlight" tabindex="0"><pre>{shown}</pre></div></div>')
+        return (
+            f'<div class="source-lines"><p><a href="{API}#{name}"><code>{name}</code></a></p>'
+            f'<div class="highlight" tabindex="0"><pre>{shown}</pre></div></div>'
+        )
 
     def __repr__(self) -> str:
         return f"# {self.name}\n{self.code}"
@@ -61,14 +64,15 @@ def source(thing: Callable) -> Source:
     body = ast.parse(text).body[0].body
     first = body[0]
     if len(body) > 1 and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-        del lines[first.lineno - 1:first.end_lineno]
+        del lines[first.lineno - 1 : first.end_lineno]
         while not lines[first.lineno - 1].strip():  # the blank line below a class's docstring
             del lines[first.lineno - 1]
     return Source(name, "\n".join(lines))
 
 
-def tallies(foreground: Tensor, background: Tensor, n: int, steps: int, generator: torch.Generator
-            ) -> tuple[list[Samples], np.ndarray, np.ndarray]:
+def tallies(
+    foreground: Tensor, background: Tensor, n: int, steps: int, generator: torch.Generator
+) -> tuple[list[Samples], np.ndarray, np.ndarray]:
     """What the sampler draws for one image in so many steps of training.
 
     foreground, background: (1, P) bool pools; n: of each kind, a step. Returns the steps' samples and how often each
@@ -103,8 +107,7 @@ class Pull(NamedTuple):
     object: Tensor
 
 
-def pulls(output: Output, samples: Samples, labels: Tensor, anchors: Tensor,
-          settings: LossSettings) -> dict[str, Pull]:
+def pulls(output: Output, samples: Samples, labels: Tensor, anchors: Tensor, settings: LossSettings) -> dict[str, Pull]:
     """What each loss of Eq. 5 asks of every patch of one image, as descent directions by name of the loss.
 
     output: of one image, (1, ...); z and g are taken as free, each patch by itself: the decoder, which must move them

@@ -41,21 +41,34 @@ FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # diffusers
 # The aviary's model. An image of 80x80 pixels has a latent of 4x20x20; cross-attention at 10x10 and 5x5. The
 # times are Stable Diffusion's.
 TIMES = {
-    "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
-}  # fmt: skip
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+}
 LATENT = (4, 20, 20)
 VAE = {
-    "sample_size": towers.IMAGE_SIZE, "latent_channels": 4, "layers_per_block": 1,
-    "block_out_channels": (16, 32, 64), "norm_num_groups": 8, "mid_block_add_attention": False,
-    "down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3,
-}  # fmt: skip
+    "sample_size": towers.IMAGE_SIZE,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 32, 64),
+    "norm_num_groups": 8,
+    "mid_block_add_attention": False,
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+}
 UNET = {
-    "sample_size": LATENT[1], "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
-    "block_out_channels": (32, 64, 96), "norm_num_groups": 16, "cross_attention_dim": 128,
+    "sample_size": LATENT[1],
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 64, 96),
+    "norm_num_groups": 16,
+    "cross_attention_dim": 128,
     "attention_head_dim": 4,  # what diffusers calls so is the number of heads
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-}  # fmt: skip
+}
 
 
 class Text(NamedTuple):
@@ -147,8 +160,9 @@ class KeepWeights:
     def __init__(self, name: str, kept: dict[str, Tensor]):
         self.name, self.kept = name, kept
 
-    def __call__(self, attn, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask=None,
-                 temb=None) -> Tensor:
+    def __call__(
+        self, attn, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask=None, temb=None
+    ) -> Tensor:
         batch, places, _ = hidden_states.shape
         mask = attn.prepare_attention_mask(attention_mask, encoder_hidden_states.shape[1], batch)
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
@@ -199,8 +213,8 @@ class Diffusion(nn.Module):
         e = self.text
         rows = torch.full((len(words), e.length), e.pad)
         for row, ids in zip(rows, words, strict=True):
-            ids = [e.start, *e.words(opening), *ids][:e.length - 1] + [e.end]
-            row[:len(ids)] = torch.tensor(ids)
+            ids = [e.start, *e.words(opening), *ids][: e.length - 1] + [e.end]
+            row[: len(ids)] = torch.tensor(ids)
         return rows.to(self.device)
 
     def position(self, opening: str) -> int:
@@ -231,8 +245,9 @@ class Diffusion(nn.Module):
         kept: dict[str, Tensor] = {}
         usual = self.unet.attn_processors
         if maps:
-            self.unet.set_attn_processor({name: KeepWeights(name, kept) if ".attn2." in name else processor
-                                          for name, processor in usual.items()})
+            self.unet.set_attn_processor(
+                {name: KeepWeights(name, kept) if ".attn2." in name else processor for name, processor in usual.items()}
+            )
         try:
             noise = self.unet(latent, t, text.states, encoder_attention_mask=text.visible).sample
         finally:
@@ -254,8 +269,9 @@ def new_diffusion(scaling_factor: float = 1.0) -> Diffusion:
     """
     diffusers = library("diffusers")
     vae = diffusers.AutoencoderKL(**VAE, scaling_factor=scaling_factor)
-    return Diffusion(vae, diffusers.UNet2DConditionModel(**UNET), TowerText(towers.create_clip()),
-                     diffusers.DDPMScheduler(**TIMES))
+    return Diffusion(
+        vae, diffusers.UNet2DConditionModel(**UNET), TowerText(towers.create_clip()), diffusers.DDPMScheduler(**TIMES)
+    )
 
 
 def trained_parts(model: Diffusion) -> dict[str, nn.Module]:
@@ -288,7 +304,7 @@ def _aviary() -> Diffusion:
     state = load_safetensors(content)
     for part, module in trained_parts(model).items():
         start = f"{part}."
-        module.load_state_dict({k[len(start):]: v.float() for k, v in state.items() if k.startswith(start)})
+        module.load_state_dict({k[len(start) :]: v.float() for k, v in state.items() if k.startswith(start)})
     return model
 
 
@@ -299,8 +315,10 @@ def missing_folders(folder: Path) -> list[str]:
 
 def _stable(folder: Path) -> Diffusion:
     if lacking := missing_folders(folder):
-        raise UserError(f"{folder} has no folder {', '.join(lacking)}; name {AVIARY} or a folder that holds "
-                        "Stable Diffusion v1 in diffusers' layout")
+        raise UserError(
+            f"{folder} has no folder {', '.join(lacking)}; name {AVIARY} or a folder that holds "
+            "Stable Diffusion v1 in diffusers' layout"
+        )
     diffusers, transformers = library("diffusers"), library("transformers")
     here = {"local_files_only": True}
     try:

@@ -25,8 +25,9 @@ class LossSettings:
     logit_scale: float = 1.0  # Eq. 1 and 4 show no temperature
 
 
-def knowledge_distillation(z: Tensor, valid: Tensor, labels: Tensor, anchors: Tensor,
-                           logit_scale: float = 1.0) -> Tensor:
+def knowledge_distillation(
+    z: Tensor, valid: Tensor, labels: Tensor, anchors: Tensor, logit_scale: float = 1.0
+) -> Tensor:
     """L_KD, Eq. 1: cross-entropy of sampled foreground patches against the anchors.
 
     z: (B, n, d) embeddings of the sampled patches; valid: (B, n) bool; labels: (B,); anchors: (K, d).
@@ -54,13 +55,15 @@ def image_classification(scores: Tensor, labels: Tensor, logit_scale: float = 1.
     return F.cross_entropy(logit_scale * scores, labels)
 
 
-def total(output: Output, samples: Samples, labels: Tensor, anchors: Tensor,
-          settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
+def total(
+    output: Output, samples: Samples, labels: Tensor, anchors: Tensor, settings: LossSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 5. Returns the loss and its detached terms by name; terms with λ = 0 are not computed."""
     terms: dict[str, Tensor] = {}
     if settings.kd:
-        terms["L_KD"] = knowledge_distillation(output.z_at(samples.foreground), samples.valid, labels, anchors,
-                                               settings.logit_scale)
+        terms["L_KD"] = knowledge_distillation(
+            output.z_at(samples.foreground), samples.valid, labels, anchors, settings.logit_scale
+        )
     if settings.patch:
         terms["P_CL"] = patch_classification(output.g, samples)
     if settings.image:

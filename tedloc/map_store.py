@@ -45,8 +45,16 @@ WAIT = 0.5  # seconds between two looks at what other processes still compute
 Rows = Callable[[np.ndarray], np.ndarray]  # positions (B,) -> rows (B, ...) of the array
 
 
-def stored_maps(folder: Path, ids: Sequence[str], open_rows: Callable[[], Rows], *, what: str,
-                settings: dict[str, Any], unit: str = "images", verify: bool = False) -> np.ndarray:
+def stored_maps(
+    folder: Path,
+    ids: Sequence[str],
+    open_rows: Callable[[], Rows],
+    *,
+    what: str,
+    settings: dict[str, Any],
+    unit: str = "images",
+    verify: bool = False,
+) -> np.ndarray:
     """The array of a folder, memory-mapped: read where it is whole, computed where it is not.
 
     ids:       of the N images, in order
@@ -71,8 +79,10 @@ def stored_maps(folder: Path, ids: Sequence[str], open_rows: Callable[[], Rows],
         need, free = store.bytes(missing), shutil.disk_usage(folder).free
         whole = f"{what}: {store.shape[0]:,} {unit}, {size_text(store.bytes(store.chunks))}"
         if need > free:
-            raise UserError(f"{whole}; {size_text(need)} are missing, {folder} has {size_text(free)} free; "
-                            "set TEDLOC_CACHE to a larger disk")
+            raise UserError(
+                f"{whole}; {size_text(need)} are missing, {folder} has {size_text(free)} free; "
+                "set TEDLOC_CACHE to a larger disk"
+            )
         if not is_worker():
             print(whole, file=sys.stderr)
         store.fill(rows or open_rows())
@@ -86,8 +96,13 @@ def _create(folder: Path, ids: Sequence[str], first: np.ndarray, what: str, sett
     (folder / "locks").mkdir(exist_ok=True)
     for name in ("maps.bin", "chunks.bin"):
         (folder / name).write_bytes(b"")
-    index = {"what": what, "shape": [len(ids), *first.shape[1:]], "dtype": first.dtype.str,
-             "images a chunk": CHUNK, "settings": settings}
+    index = {
+        "what": what,
+        "shape": [len(ids), *first.shape[1:]],
+        "dtype": first.dtype.str,
+        "images a chunk": CHUNK,
+        "settings": settings,
+    }
     with paths.replacing(folder / "index.json") as scratch:
         scratch.write_text(json.dumps(index, indent=1, default=str))
 
@@ -98,8 +113,7 @@ class MapStore:
     def __init__(self, folder: Path, what: str = ""):
         index = json.loads((folder / "index.json").read_text())
         self.folder, self.what = folder, what or index["what"]
-        self.shape, self.dtype, self.chunk = (
-            tuple(index["shape"]), np.dtype(index["dtype"]), index["images a chunk"])
+        self.shape, self.dtype, self.chunk = (tuple(index["shape"]), np.dtype(index["dtype"]), index["images a chunk"])
         self.chunks = -(-self.shape[0] // self.chunk)
         self.per_shard = -(-self.chunks // SHARDS)
         self.row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
@@ -118,8 +132,7 @@ class MapStore:
     def missing(self, first: int = 0, count: int | None = None) -> np.ndarray:
         """Chunks, of ``count`` from ``first`` on, without a checksum."""
         count = self.chunks - first if count is None else min(count, self.chunks - first)
-        crc, complement = np.fromfile(
-            self.folder / "chunks.bin", "<u4", 2 * count, offset=8 * first).reshape(-1, 2).T
+        crc, complement = np.fromfile(self.folder / "chunks.bin", "<u4", 2 * count, offset=8 * first).reshape(-1, 2).T
         return first + np.flatnonzero(crc != ~complement)
 
     def stretched(self) -> bool:
@@ -136,8 +149,11 @@ class MapStore:
         table = np.fromfile(self.folder / "chunks.bin", "<u4").reshape(-1, 2)
         done, maps = np.setdiff1d(np.arange(self.chunks), self.missing()), self.maps()
         slow = self.bytes(len(done)) > 2e9 and not is_worker()
-        bad = [chunk for chunk in tqdm(done, desc=f"{self.what}: checksums", unit="chunk", disable=not slow)
-               if zlib.crc32(maps[self.index(chunk)[0]:self.index(chunk)[-1] + 1]) != table[chunk, 0]]
+        bad = [
+            chunk
+            for chunk in tqdm(done, desc=f"{self.what}: checksums", unit="chunk", disable=not slow)
+            if zlib.crc32(maps[self.index(chunk)[0] : self.index(chunk)[-1] + 1]) != table[chunk, 0]
+        ]
         return np.array(bad, np.int64)
 
     def forget(self, chunks: np.ndarray) -> None:
@@ -145,13 +161,17 @@ class MapStore:
         for chunk in chunks:
             _write(self.folder / "chunks.bin", 8 * int(chunk), bytes(8))
         if len(chunks):
-            print(f"{self.what}: {len(chunks)} of {self.chunks} chunks are damaged, the first at image "
-                  f"{chunks[0] * self.chunk:,}; they are computed again", file=sys.stderr)
+            print(
+                f"{self.what}: {len(chunks)} of {self.chunks} chunks are damaged, the first at image "
+                f"{chunks[0] * self.chunk:,}; they are computed again",
+                file=sys.stderr,
+            )
 
     def fill(self, rows: Rows) -> None:
         """Compute what is missing; returns when the array is whole, whoever computed it."""
-        with tqdm(total=self.shape[0], initial=self._rows_done(), desc=self.what, unit="image",
-                  disable=is_worker()) as bar:
+        with tqdm(
+            total=self.shape[0], initial=self._rows_done(), desc=self.what, unit="image", disable=is_worker()
+        ) as bar:
             while len(missing := self.missing()):
                 took = [self._fill_shard(shard, rows, bar) for shard in np.unique(missing // self.per_shard)]
                 if not any(took):  # the rest is in other processes' hands
@@ -184,7 +204,8 @@ class MapStore:
                 raise
             raise UserError(
                 f"{self.what}: the disk of {self.folder} is full; make room and run the same command "
-                "again (what is finished is kept), or set TEDLOC_CACHE to a larger disk") from error
+                "again (what is finished is kept), or set TEDLOC_CACHE to a larger disk"
+            ) from error
 
     def _rows_done(self) -> int:
         missing = self.missing()
@@ -204,8 +225,10 @@ def _length(file: Path) -> int:
 
 def _write(file: Path, offset: int, data) -> None:
     """Write at an offset, through to the disk."""
+
     def opener(name, flags):
         return os.open(name, flags | getattr(os, "O_DSYNC", 0))
+
     with open(file, "r+b", opener=opener) as opened:
         opened.seek(offset)
         opened.write(data)
@@ -214,8 +237,8 @@ def _write(file: Path, offset: int, data) -> None:
 def size_text(size: float) -> str:
     """Bytes for people: "6.3 GB"."""
     for unit, power in (("TB", 12), ("GB", 9), ("MB", 6)):
-        if size >= 10 ** power:
-            return f"{size / 10 ** power:,.1f} {unit}"
+        if size >= 10**power:
+            return f"{size / 10**power:,.1f} {unit}"
     return f"{size / 1000:.1f} kB"
 
 
@@ -230,12 +253,12 @@ def side_by_side(workers: int, device: str, function: Callable[..., Any], *argum
     "cuda" deals the machine's GPUs out to them; CPU threads are divided among them.
     """
     import torch  # a store alone does without
+
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     devices = [f"cuda:{i % gpus}" if gpus else device for i in range(workers)]
     threads = max(1, torch.get_num_threads() // workers)
     context = multiprocessing.get_context("spawn")
-    others = [context.Process(target=_work, args=(threads, each, function, *arguments))
-              for each in devices[1:]]
+    others = [context.Process(target=_work, args=(threads, each, function, *arguments)) for each in devices[1:]]
     for process in others:
         process.start()
     try:
@@ -254,5 +277,6 @@ def side_by_side(workers: int, device: str, function: Callable[..., Any], *argum
 
 def _work(threads: int, device: str, function: Callable[..., Any], *arguments: Any) -> Any:
     import torch
+
     torch.set_num_threads(threads)
     return function(*arguments, device=device)

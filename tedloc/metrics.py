@@ -59,8 +59,18 @@ class LocalizationMeter:
             self._joined = True
         return self._parts[0]
 
-    def update(self, ids: Sequence[str], maps: Any, boxes: Sequence[np.ndarray] | None, sizes: Any,
-               labels: Any = None, scores: Any = None, masks: Any = None, *, as_is: bool = False) -> None:
+    def update(
+        self,
+        ids: Sequence[str],
+        maps: Any,
+        boxes: Sequence[np.ndarray] | None,
+        sizes: Any,
+        labels: Any = None,
+        scores: Any = None,
+        masks: Any = None,
+        *,
+        as_is: bool = False,
+    ) -> None:
         """Add a batch of B images.
 
         maps:   (B, h, w) array or tensor of any size: resized bicubically to the grid and min-max normalised
@@ -93,8 +103,17 @@ class LocalizationMeter:
                 pixels[n] = pxap.histogram(score_map, pxap.to_grid(_array(masks[n]), self.grid), self._edges)
         self._add(ids, targets, sizes, labels, scores, largest, best, top, pixels)
 
-    def update_boxes(self, ids: Sequence[str], predicted: np.ndarray, boxes: Sequence[np.ndarray], sizes: Any,
-                     labels: Any = None, scores: Any = None, *, top: int = 0) -> None:
+    def update_boxes(
+        self,
+        ids: Sequence[str],
+        predicted: np.ndarray,
+        boxes: Sequence[np.ndarray],
+        sizes: Any,
+        labels: Any = None,
+        scores: Any = None,
+        *,
+        top: int = 0,
+    ) -> None:
         """Add a batch of images for which boxes on the grid were predicted instead of maps.
 
         predicted: (B, 4) x0, y0, x1, y1; or (B, 255, 4), one box a level of a map whose brightest byte is ``top``.
@@ -111,8 +130,10 @@ class LocalizationMeter:
     def _targets(self, ids, boxes, sizes) -> list[np.ndarray]:
         sizes = np.asarray(sizes).reshape(-1, 2)
         if len(sizes) != len(ids) or (boxes is not None and len(boxes) != len(ids)):
-            raise UserError(f"{len(ids)} image ids come with {len(sizes)} sizes and "
-                            f"{'no' if boxes is None else len(boxes)} lists of boxes; give one for each image")
+            raise UserError(
+                f"{len(ids)} image ids come with {len(sizes)} sizes and "
+                f"{'no' if boxes is None else len(boxes)} lists of boxes; give one for each image"
+            )
         if (sizes <= 0).any():
             raise UserError(f"image {ids[int((sizes <= 0).any(1).argmax())]!r} has no size; give width and height")
         if boxes is None:
@@ -140,13 +161,21 @@ class LocalizationMeter:
         if best is not None:
             overlap[:, 1, 0] = best
         hits = np.packbits(overlap >= np.array(self.ious)[:, None], axis=-1)
-        self._parts.append(Records(
-            ids=np.array(ids, dtype=np.str_), label=label.astype(np.int32), predicted=predicted.astype(np.int32),
-            rank=rank.astype(np.int32), size=np.asarray(sizes).reshape(-1, 2).astype(np.int32), top=top,
-            largest=largest.astype(np.uint8 if self.grid <= 256 else np.uint16), hits=hits,
-            counts=np.array([len(target) for target in targets], np.int32),
-            targets=np.concatenate(targets).astype(np.int32), pixels=pixels,
-        ))
+        self._parts.append(
+            Records(
+                ids=np.array(ids, dtype=np.str_),
+                label=label.astype(np.int32),
+                predicted=predicted.astype(np.int32),
+                rank=rank.astype(np.int32),
+                size=np.asarray(sizes).reshape(-1, 2).astype(np.int32),
+                top=top,
+                largest=largest.astype(np.uint8 if self.grid <= 256 else np.uint16),
+                hits=hits,
+                counts=np.array([len(target) for target in targets], np.int32),
+                targets=np.concatenate(targets).astype(np.int32),
+                pixels=pixels,
+            )
+        )
         self._joined = False
 
     def merge(self, other: "LocalizationMeter") -> "LocalizationMeter":
@@ -177,8 +206,9 @@ class LocalizationMeter:
         meter.load_state_dict(state)
         return meter
 
-    def compute(self, *, val: "LocalizationMeter | None" = None, fixed: float | None = None,
-                contours: str = "largest") -> dict[str, float]:
+    def compute(
+        self, *, val: "LocalizationMeter | None" = None, fixed: float | None = None, contours: str = "largest"
+    ) -> dict[str, float]:
         """All metrics that the data allows, in percent (``mean IoU`` too; thresholds are in [0, 1)).
 
         val:      meter of the validation split; adds every localization metric with its thresholds, " (val threshold)"
@@ -236,8 +266,10 @@ class LocalizationMeter:
 
     def curve(self, contours: str = "largest") -> dict[str, np.ndarray]:
         """``thresholds`` and, for each IoU, the box accuracy in percent at each of them (``BoxAcc@0.5``, ...)."""
-        curves = {f"BoxAcc@{iou:g}": 100 * self.records.hit_rate(contours, j, self.thresholds)
-                  for j, iou in enumerate(self.ious)}
+        curves = {
+            f"BoxAcc@{iou:g}": 100 * self.records.hit_rate(contours, j, self.thresholds)
+            for j, iou in enumerate(self.ious)
+        }
         return {"thresholds": self.thresholds.copy()} | curves
 
     def per_image(self, threshold: float | None = None) -> pd.DataFrame:

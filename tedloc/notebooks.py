@@ -100,8 +100,10 @@ def chapters() -> list[Chapter]:
         *profile, notebook = entry["file"].removeprefix("executed/").split("/")
         chapter = Chapter(notebook, "/".join(profile) or None, entry.get("title"))
         if not chapter.source.exists():
-            raise UserError(f"{contents} lists {entry['file']}, but there is no {chapter.source}; "
-                            "write the notebook or take it out of the contents")  # fmt: skip
+            raise UserError(
+                f"{contents} lists {entry['file']}, but there is no {chapter.source}; "
+                "write the notebook or take it out of the contents"
+            )
         found.append(chapter)
     return found
 
@@ -127,21 +129,29 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
     """Of all that decides what a notebook shows: its source, the package's code and files, the pinned versions, the
     parameters and the place of the data; and, where it reads other chapters, those and the stored results of profiles
     that none of them was executed in."""
-    modules = [".".join(file.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-               for file in sorted(paths.PACKAGE.rglob("*.py"))]  # fmt: skip
+    modules = [
+        ".".join(file.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for file in sorted(paths.PACKAGE.rglob("*.py"))
+    ]
     files = [chapter.source, paths.root() / "requirements.lock"]
-    files += [file for folder in (paths.PAPER, paths.WEIGHTS) for file in sorted(folder.rglob("*"))
-              if file.is_file() and file.suffix not in (".py", ".pyc")]  # fmt: skip
+    files += [
+        file
+        for folder in (paths.PAPER, paths.WEIGHTS)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    ]
     if chapter.reads_others:
         others = [other.executed for other in chapters() if not other.reads_others]
         here = {record(executed).get("profile") for executed in others}  # of these the stored results are not shown
         files += others + [file for file in sorted(RESULTS.glob("*.json")) if file.stem not in here]
-    return digest({
-        "code": code_fingerprint(*(module for module in modules if module not in NOT_IN_RESULTS)),
-        "files": [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files if file.exists()],
-        "parameters": parameters,
-        "data": str(paths.data().resolve()),
-    })  # fmt: skip
+    return digest(
+        {
+            "code": code_fingerprint(*(module for module in modules if module not in NOT_IN_RESULTS)),
+            "files": [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files if file.exists()],
+            "parameters": parameters,
+            "data": str(paths.data().resolve()),
+        }
+    )
 
 
 def record(executed: Path) -> dict[str, Any]:
@@ -172,16 +182,24 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
     bar = {"desc": chapter.name, "position": line, "leave": False}
     start = time.monotonic()
     try:
-        done = papermill.execute_notebook(notebook, None, parameters, cwd=paths.notebooks(), progress_bar=bar,
-                                          start_timeout=300, extra_arguments=QUIET_KERNEL)  # fmt: skip
+        done = papermill.execute_notebook(
+            notebook,
+            None,
+            parameters,
+            cwd=paths.notebooks(),
+            progress_bar=bar,
+            start_timeout=300,
+            extra_arguments=QUIET_KERNEL,
+        )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
         raise _failure(chapter, error) from error
     except (DeadKernelError, CellTimeoutError, RuntimeError) as error:  # the last: its kernel did not start
-        raise UserError(f"notebook {chapter.source} did not finish: {type(error).__name__}: {error}; "
-                        "most often the machine was short of memory or time: close other programs and start again"
-                        ) from error  # fmt: skip
+        raise UserError(
+            f"notebook {chapter.source} did not finish: {type(error).__name__}: {error}; "
+            "most often the machine was short of memory or time: close other programs and start again"
+        ) from error
     seconds = time.monotonic() - start
     profile = parameters.get("profile", "")
     story = provenance() | {"profile": profile, "parameters": parameters, "seconds": round(seconds, 1)}
@@ -199,9 +217,11 @@ def missing_data(chapter: Chapter) -> str | None:
 def leave_out(chapter: Chapter, why: str) -> None:
     """Put a page in a chapter's place that says why it was not computed, so that the gap is not silent."""
     title = chapter.title or chapter.name
-    text = (f"# {title}\n\n```{{admonition}} Not computed in this build\n:class: attention\n{why}\n\n"
-            "With the data in place, this command computes the chapter:\n\n"
-            f"    TEDLOC_DATA=/path/to/data make book\n```\n")  # fmt: skip
+    text = (
+        f"# {title}\n\n```{{admonition}} Not computed in this build\n:class: attention\n{why}\n\n"
+        "With the data in place, this command computes the chapter:\n\n"
+        f"    TEDLOC_DATA=/path/to/data make book\n```\n"
+    )
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="not-computed")])
     _write(chapter, page, {"left out": why})
 
@@ -249,6 +269,12 @@ def _badge(story: dict[str, Any]) -> str:
     smoke = " (this profile only shows that the notebook runs: **its numbers mean nothing**)"
     profile = f"Profile `{story['profile']}`{smoke if story['profile'] == 'smoke' else ''}"
     changed = [f"`{name} = {value!r}`" for name, value in story["parameters"].items() if name != "profile"]
-    parts = [profile, *changed, f"commit `{story['commit']}`", story["date"], story["device"],
-             f"{story['seconds']:.0f} s"]
+    parts = [
+        profile,
+        *changed,
+        f"commit `{story['commit']}`",
+        story["date"],
+        story["device"],
+        f"{story['seconds']:.0f} s",
+    ]
     return "\n:::{div} provenance\n" + " · ".join(parts) + "\n:::\n"

@@ -55,8 +55,15 @@ def export(localizer: Localizer, file: Path) -> dict[str, Any]:
                 # The exporter by tracing is on its way out of PyTorch; its successor needs one package more, and the
                 # version of PyTorch is pinned. What the tracer takes for a constant (the grid's size) is one here.
                 warnings.simplefilter("ignore")
-                torch.onnx.export(graph, (example,), scratch, dynamo=False, opset_version=OPSET,
-                                  input_names=["image"], output_names=["map", "scores"])  # fmt: skip
+                torch.onnx.export(
+                    graph,
+                    (example,),
+                    scratch,
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=["image"],
+                    output_names=["map", "scores"],
+                )
         except torch.onnx.OnnxExporterError as error:
             if "not installed" not in str(error):
                 raise
@@ -66,8 +73,12 @@ def export(localizer: Localizer, file: Path) -> dict[str, Any]:
         score_map, scores = graph(example)
     story = {
         "model": localizer.about,
-        "input": {"name": "image", "shape": list(example.shape), "type": "float32, RGB, 0 to 1",
-                  "resize": "Pillow bilinear, aspect ignored"},
+        "input": {
+            "name": "image",
+            "shape": list(example.shape),
+            "type": "float32, RGB, 0 to 1",
+            "resize": "Pillow bilinear, aspect ignored",
+        },
         "outputs": {"map": list(score_map.shape), "scores": list(scores.shape)},
         "classes": localizer.class_names,
         "logit scale": localizer.logit_scale,
@@ -76,7 +87,7 @@ def export(localizer: Localizer, file: Path) -> dict[str, Any]:
         "opset": OPSET,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-    }  # fmt: skip
+    }
     with paths.replacing(file.with_suffix(".json")) as scratch:
         scratch.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return story
@@ -85,15 +96,18 @@ def export(localizer: Localizer, file: Path) -> dict[str, Any]:
 @command
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tedloc.onnx_export", description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="RUN",
-                        help="folder of a finished TeD-Loc run")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a finished TeD-Loc run"
+    )
     parser.add_argument("file", type=Path, metavar="OUT.onnx")
     chosen = parser.parse_args(arguments)
     if chosen.file.suffix != ".onnx":
         raise UserError(f"{chosen.file} does not end in .onnx, so its JSON could take another file's place; rename it")
     story = export(load(chosen.checkpoint), chosen.file)
-    print(f"{chosen.file}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
-          f"{'x'.join(map(str, story['input']['shape']))}; {chosen.file.with_suffix('.json').name} beside it says more")
+    print(
+        f"{chosen.file}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
+        f"{'x'.join(map(str, story['input']['shape']))}; {chosen.file.with_suffix('.json').name} beside it says more"
+    )
 
 
 if __name__ == "__main__":

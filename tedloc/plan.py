@@ -90,8 +90,13 @@ def counted(classes: int, image_size: int = 224) -> ImageCost:
     tokens = full_size.ENCODER_CHANNELS * side * side
     # CLIP-ES's backward pass goes through one block of twelve: its FLOPs are below a tenth of the forward pass
     encoder = float(parts.loc["encoder E", "flops"])
-    return ImageCost(encoder, float(parts["flops"].sum()) - encoder,
-                     1.1 * float(clip["flops"].sum()), 2 * tokens, (image_size // 16) ** 2)
+    return ImageCost(
+        encoder,
+        float(parts["flops"].sum()) - encoder,
+        1.1 * float(clip["flops"].sum()),
+        2 * tokens,
+        (image_size // 16) ** 2,
+    )
 
 
 def measured(cost: ImageCost, repeat: int = 20, step: float = 0.001) -> ImageCost:
@@ -139,11 +144,16 @@ def stages(work: Work, cost: ImageCost, machine: Machine, cached: bool = True) -
     rows["evaluation"] = (work.test * (cost.encoder + cost.head), work.test * (cost.decode + cost.score), 0, 0)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["FLOPs", "core seconds", "read", "stored"])
     machines = -(-machine.gpus // 8)
-    hours = pd.DataFrame({
-        "GPU": frame["FLOPs"] / machine.flops,
-        "CPU cores": frame["core seconds"] / (machine.cores * machine.gpus),
-        "disk": frame["read"] / (machine.disk * machines),
-    }) / 3600  # fmt: skip
+    hours = (
+        pd.DataFrame(
+            {
+                "GPU": frame["FLOPs"] / machine.flops,
+                "CPU cores": frame["core seconds"] / (machine.cores * machine.gpus),
+                "disk": frame["read"] / (machine.disk * machines),
+            }
+        )
+        / 3600
+    )
     frame = frame.assign(hours=hours.max(axis=1), limit=hours.idxmax(axis=1))
     return frame.assign(**{"GPU hours": hours["GPU"] * machine.gpus})
 

@@ -105,8 +105,9 @@ def show_localization(
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     ax.imshow(image, extent=extent, interpolation="nearest")
     if score_map is not None:
-        ax.imshow(np.asarray(score_map, dtype=float), extent=extent, cmap=OVERLAY, vmin=0, vmax=1,
-                  interpolation="bilinear")  # fmt: skip
+        ax.imshow(
+            np.asarray(score_map, dtype=float), extent=extent, cmap=OVERLAY, vmin=0, vmax=1, interpolation="bilinear"
+        )
     for box in gt_boxes:
         _draw_box(ax, box, GROUND_TRUTH, "--")
     if predicted_box is not None:
@@ -139,9 +140,7 @@ def grid_of_localizations(
     columns = max(map(len, rows))
     with_maps = any("score_map" in panel for panels in rows for panel in panels)
     width = cell * columns + 0.9 * with_maps + 0.5 * bool(row_titles)  # room for the scale and the titles
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(width, (cell + 0.25) * len(rows) + 0.55), squeeze=False
-    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=(width, (cell + 0.25) * len(rows) + 0.55), squeeze=False)
     for r, panels in enumerate(rows):
         for c in range(columns):
             if c < len(panels):

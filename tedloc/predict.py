@@ -89,8 +89,9 @@ class Localizer:
         out = self.network(self.encoder(x))
         return out.g.sigmoid(), out.scores
 
-    def cut(self, score_map: np.ndarray, scores: np.ndarray, size: Sequence[int], threshold: float | None = None
-            ) -> Found:
+    def cut(
+        self, score_map: np.ndarray, scores: np.ndarray, size: Sequence[int], threshold: float | None = None
+    ) -> Found:
         """The protocol's box of a map (h, w) for an image of this width and height."""
         levels = mapping.to_bytes(mapping.to_grid(score_map, self.size))
         level = int(mapping.level_of(self.threshold if threshold is None else threshold, levels.max()))
@@ -111,12 +112,15 @@ def profile_of(folder: Path) -> tuple[Profile, str]:
     Raises ``UserError`` when the folder holds no finished TeD-Loc run.
     """
     if runs.status(folder) != "finished":
-        raise UserError(f"{folder} holds no finished run ({runs.status(folder)}); give a folder that "
-                        "`python -m tedloc.train` printed")  # fmt: skip
+        raise UserError(
+            f"{folder} holds no finished run ({runs.status(folder)}); give a folder that "
+            "`python -m tedloc.train` printed"
+        )
     settings = json.loads((folder / "settings.json").read_text())
     if settings["method"] != METHOD:
-        raise UserError(f"{folder} is a run of {settings['method']!r}; only runs of {METHOD!r} can be applied to "
-                        "images of your own")  # fmt: skip
+        raise UserError(
+            f"{folder} is a run of {settings['method']!r}; only runs of {METHOD!r} can be applied to images of your own"
+        )
     profile = profiles.get(runs.Run(folder).metrics["provenance"]["profile"])
     parts = {name: _restore(type(getattr(profile, name)), part) for name, part in settings["profile"].items()}
     trained = {name: settings["profile"][name] for name in TeDLocMethod.uses}
@@ -150,29 +154,43 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
     try:
         engine.load(network, checkpoint, key)
     except RuntimeError:  # names or shapes of weights
-        raise UserError(f"{checkpoint} was trained by another state of the code (commit "
-                        f"{metrics['provenance']['commit']}), whose network had other parts; use that, or train again"
-                        ) from None  # fmt: skip
+        raise UserError(
+            f"{checkpoint} was trained by another state of the code (commit "
+            f"{metrics['provenance']['commit']}), whose network had other parts; use that, or train again"
+        ) from None
     try:
         threshold = metrics["routes"][ROUTE]["threshold@0.5 (val threshold)"]
     except KeyError:
-        raise UserError(f"{folder} has no validation threshold for route {ROUTE!r}; train again with "
-                        "`python -m tedloc.train`, which scores all routes") from None  # fmt: skip
-    encoder = load_encoder(profile.encoder.name, image_size=profile.encoder.image_size,
-                           weights=profile.encoder.weights, device=device)  # fmt: skip
+        raise UserError(
+            f"{folder} has no validation threshold for route {ROUTE!r}; train again with "
+            "`python -m tedloc.train`, which scores all routes"
+        ) from None
+    encoder = load_encoder(
+        profile.encoder.name, image_size=profile.encoder.image_size, weights=profile.encoder.weights, device=device
+    )
     try:
         names = list(open_data(profile.data, "train").class_names)
     except UserError:  # the data set is not on this machine
         names = [f"class {k}" for k in range(len(network[1].anchors))]
     about = {"run": folder.resolve().name} | {
-        key: metrics["provenance"].get(key) for key in ("profile", "dataset", "synthetic", "seed", "commit", "date")}
-    return Localizer(encoder, network.to(device).requires_grad_(False), names, float(threshold),
-                     profile.evaluation.grid, profile.loss.logit_scale, about, device)  # fmt: skip
+        key: metrics["provenance"].get(key) for key in ("profile", "dataset", "synthetic", "seed", "commit", "date")
+    }
+    return Localizer(
+        encoder,
+        network.to(device).requires_grad_(False),
+        names,
+        float(threshold),
+        profile.evaluation.grid,
+        profile.loss.logit_scale,
+        about,
+        device,
+    )
 
 
 def _empty_network(checkpoint: Path, profile: Profile) -> nn.Sequential:
     """Standardisation and TeDLoc in the shapes of a checkpoint."""
     from safetensors import safe_open
+
     if not checkpoint.exists():
         raise UserError(f"{checkpoint} is missing; restore it, or train again")
     with safe_open(checkpoint, "pt") as opened:
@@ -203,8 +221,9 @@ def read_photo(path: Path) -> np.ndarray:
         raise UserError(f"image {path} cannot be read ({error}); give a complete JPEG, PNG or the like") from None
 
 
-def describe(found: Found, localizer: Localizer, image: str, size: Sequence[int],
-             threshold: float | None = None) -> dict[str, Any]:
+def describe(
+    found: Found, localizer: Localizer, image: str, size: Sequence[int], threshold: float | None = None
+) -> dict[str, Any]:
     """What is written of one image, ready for JSON. size: its width and height."""
     shares = localizer.shares(found.scores)
     ranked = np.argsort(-found.scores, kind="stable")[:SHOWN]
@@ -218,12 +237,24 @@ def describe(found: Found, localizer: Localizer, image: str, size: Sequence[int]
         "grid": localizer.size,
         "threshold": localizer.threshold if own else threshold,
         "threshold from": "the run's validation split" if own else "--threshold",
-        "classes": [{"name": localizer.class_names[k], "index": int(k), "score": round(float(found.scores[k]), 4),
-                     "softmax": round(float(shares[k]), 4)} for k in ranked],
-        "map": {"route": ROUTE, "shape": list(found.map.shape), "min": float(found.map.min()),
-                "max": float(found.map.max()), "mean": float(found.map.mean())},
+        "classes": [
+            {
+                "name": localizer.class_names[k],
+                "index": int(k),
+                "score": round(float(found.scores[k]), 4),
+                "softmax": round(float(shares[k]), 4),
+            }
+            for k in ranked
+        ],
+        "map": {
+            "route": ROUTE,
+            "shape": list(found.map.shape),
+            "min": float(found.map.min()),
+            "max": float(found.map.max()),
+            "mean": float(found.map.mean()),
+        },
         "model": localizer.about,
-    }  # fmt: skip
+    }
 
 
 def draw(found: Found, localizer: Localizer, image: np.ndarray, file: Path) -> None:
@@ -232,24 +263,33 @@ def draw(found: Found, localizer: Localizer, image: np.ndarray, file: Path) -> N
     from matplotlib.figure import Figure
 
     from tedloc import plots
+
     height, width = image.shape[:2]
     scale = min(1.0, DRAWN / max(height, width))
     small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     best = int(found.scores.argmax())
-    title = f"{localizer.class_names[best]}\nscore {found.scores[best]:.2f}, " \
-            f"softmax {localizer.shares(found.scores)[best]:.0%}"
+    title = (
+        f"{localizer.class_names[best]}\nscore {found.scores[best]:.2f}, "
+        f"softmax {localizer.shares(found.scores)[best]:.0%}"
+    )
     panel = max(2.5, min(9.0, 6.0 * height / width))
     with matplotlib.rc_context({"savefig.bbox": "tight"}):
         figure = Figure(figsize=(6.0, panel + 0.6), dpi=160, facecolor="white")
         ax = figure.add_subplot()
-        plots.show_localization(ax, np.asarray(small), mapping.to_grid(found.map, localizer.size),
-                                predicted_box=np.array(found.box) * scale, title=title)
+        plots.show_localization(
+            ax,
+            np.asarray(small),
+            mapping.to_grid(found.map, localizer.size),
+            predicted_box=np.array(found.box) * scale,
+            title=title,
+        )
         with paths.replacing(file) as scratch:
             figure.savefig(scratch)
 
 
-def apply(localizer: Localizer, path: Path, out: Path, threshold: float | None = None,
-          force: bool = False) -> dict[str, Any]:
+def apply(
+    localizer: Localizer, path: Path, out: Path, threshold: float | None = None, force: bool = False
+) -> dict[str, Any]:
     """Predict one image file and write both files; returns what the JSON holds."""
     written = [out / f"{path.stem}{suffix}" for suffix in (".json", ".png")]
     for file in written:
@@ -277,8 +317,9 @@ def line(story: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tedloc.predict", description=__doc__.split("\n")[0])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="RUN",
-                        help="folder of a finished TeD-Loc run")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a finished TeD-Loc run"
+    )
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the results (default: here)")
     parser.add_argument("--threshold", type=float, help="in [0, 1); default: the run's, from its validation images")
     parser.add_argument("--device", default=runs.default_device(), help="cpu, cuda, cuda:1 ...")
@@ -288,8 +329,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--threshold is {chosen.threshold}; give one from 0 up to, but not including, 1")
     twice = {path.stem for path in chosen.images if [other.stem for other in chosen.images].count(path.stem) > 1}
     if twice:
-        raise UserError(f"several images are called {sorted(twice)[0]!r} and would share one result; rename one, or "
-                        "give them one at a time, each with its --out")  # fmt: skip
+        raise UserError(
+            f"several images are called {sorted(twice)[0]!r} and would share one result; rename one, or "
+            "give them one at a time, each with its --out"
+        )
     localizer = load(chosen.checkpoint, chosen.device)
     failures = []
     for path in chosen.images:

@@ -25,9 +25,14 @@ def aviary() -> Profile:
     papermill notebooks/main_results.ipynb out.ipynb -p profile aviary
     """
     return Profile(
-        name="aviary", paper_dataset="CUB", synthetic=True, seeds=(0, 1, 2), decoder=DecoderSettings(width=32),
-        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(
-            template="ted-loc", background="aviary", siblings=True, affinity_blocks=2)),
+        name="aviary",
+        paper_dataset="CUB",
+        synthetic=True,
+        seeds=(0, 1, 2),
+        decoder=DecoderSettings(width=32),
+        pseudo_labels=PseudoLabelSettings(
+            clip_es=ClipESSettings(template="ted-loc", background="aviary", siblings=True, affinity_blocks=2)
+        ),
         # the best of tedloc/tuning/aviary.csv; whitening is for its backgrounds, photos do better without
         optimiser=OptimiserSettings(learning_rate=0.02),
         changes=(("ddt", "whiten", 0.1), ("psol", "ddt.whiten", 0.1)),
@@ -40,8 +45,12 @@ def smoke() -> Profile:
     papermill notebooks/main_results.ipynb out.ipynb
     """
     return replace(
-        aviary(), name="smoke", seeds=(0, 1), data=DataSettings(per_class=4),
-        max_epochs=1, optimiser=replace(aviary().optimiser, epochs=1),
+        aviary(),
+        name="smoke",
+        seeds=(0, 1),
+        data=DataSettings(per_class=4),
+        max_epochs=1,
+        optimiser=replace(aviary().optimiser, epochs=1),
         evaluation=EvaluationSettings(step=0.01, keep_maps=12),
     )
 
@@ -52,7 +61,9 @@ def tiny_imagenet() -> Profile:
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile tiny-imagenet
     """
     return Profile(
-        name="tiny-imagenet", paper_dataset="ILSVRC", seeds=(0, 1, 2),
+        name="tiny-imagenet",
+        paper_dataset="ILSVRC",
+        seeds=(0, 1, 2),
         data=DataSettings(name="tiny-imagenet"),
         encoder=EncoderSettings(name="efficientnet-lite0", image_size=320, mirror=False),
         anchors=AnchorSettings(text="minilm"),
@@ -74,7 +85,10 @@ def cub() -> Profile:
     measured (chapter "At scale"): 0.01 GPU hours a seed for TeD-Loc, training holds 0.2 GB beside the cache.
     """
     return Profile(
-        name="cub", paper_dataset="CUB", seeds=(0,), small=False,
+        name="cub",
+        paper_dataset="CUB",
+        seeds=(0,),
+        small=False,
         data=DataSettings(name="cub"),
         encoder=EncoderSettings(name="timm/eva_large_patch14_196.in22k_ft_in22k_in1k", image_size=224),
         anchors=AnchorSettings(text="ViT-B-16/openai"),
@@ -95,13 +109,20 @@ def ilsvrc() -> Profile:
     not measured (chapter "At scale"): 1.53 GPU hours a seed for TeD-Loc, training holds 0.3 GB beside the cache.
     """
     return replace(
-        cub(), name="ilsvrc", paper_dataset="ILSVRC", data=DataSettings(name="ilsvrc"),
+        cub(),
+        name="ilsvrc",
+        paper_dataset="ILSVRC",
+        data=DataSettings(name="ilsvrc"),
         optimiser=OptimiserSettings(epochs=10, batch_size=32, learning_rate=0.01),  # 10, 32: the paper
     )
 
 
 PROFILES: dict[str, Callable[[], Profile]] = {
-    "smoke": smoke, "aviary": aviary, "tiny-imagenet": tiny_imagenet, "cub": cub, "ilsvrc": ilsvrc,
+    "smoke": smoke,
+    "aviary": aviary,
+    "tiny-imagenet": tiny_imagenet,
+    "cub": cub,
+    "ilsvrc": ilsvrc,
 }
 
 
@@ -122,4 +143,5 @@ def from_command_line(profile: Profile, arguments: Sequence[str]) -> Profile:
     if not arguments:
         return profile
     import tyro
+
     return tyro.cli(Profile, default=profile, args=list(arguments))

@@ -39,7 +39,7 @@ def batches(images: ImageSet, description: str, size: int = BATCH) -> Iterator[t
 def centre_prior(size: int = 28, sigma: float = 0.25) -> Tensor:
     """Centred Gaussian (size, size), maximum 1; ``sigma`` as a share of the side. The control without any image."""
     line = (torch.arange(size) + 0.5) / size - 0.5
-    bell = torch.exp(-line ** 2 / (2 * sigma ** 2))
+    bell = torch.exp(-(line**2) / (2 * sigma**2))
     bell = bell[:, None] * bell
     return (bell - bell.min()) / (bell.max() - bell.min())
 
@@ -62,13 +62,25 @@ def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu
         return np.broadcast_to(cam, (len(images), *cam.shape))
     from tedloc.methods import create
     from tedloc.runs import digest, environment_fingerprint
+
     method = create(settings.teacher, unshuffled(profile), seed=0, device=device)
-    key = digest([images.fingerprint(), settings.teacher, method.settings(),
-                  environment_fingerprint(type(method).__module__, data=profile.data.name)])
+    key = digest(
+        [
+            images.fingerprint(),
+            settings.teacher,
+            method.settings(),
+            environment_fingerprint(type(method).__module__, data=profile.data.name),
+        ]
+    )
     folder = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}"
-    cams = stored_maps(folder, images.ids, functools.partial(_open_teacher, method, split), verify=True,
-                       what=f"CAMs of {images.name}/{split}",
-                       settings={"teacher": settings.teacher} | method.settings())
+    cams = stored_maps(
+        folder,
+        images.ids,
+        functools.partial(_open_teacher, method, split),
+        verify=True,
+        what=f"CAMs of {images.name}/{split}",
+        settings={"teacher": settings.teacher} | method.settings(),
+    )
     if settings.shuffled:
         order = np.random.default_rng(profile.data.seed).permutation(len(cams))
         cams = cams[order]
@@ -86,9 +98,12 @@ def _open_teacher(method, split: str) -> Rows:
 def main(arguments: list[str] | None = None) -> None:
     from tedloc import profiles
     from tedloc.runs import default_device
+
     parser = argparse.ArgumentParser(
-        prog="python -m tedloc.pseudo_labels", description=__doc__.split("\n")[0],
-        epilog="Further options are settings, e.g. --pseudo-labels.teacher head-cam")
+        prog="python -m tedloc.pseudo_labels",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings, e.g. --pseudo-labels.teacher head-cam",
+    )
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     parser.add_argument("--split", default="train")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
@@ -96,9 +111,10 @@ def main(arguments: list[str] | None = None) -> None:
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
     cams = side_by_side(known.workers, known.device, pseudo_label_cams, profile, known.split)
-    print(f"{len(cams):,} maps of {cams.shape[1]}x{cams.shape[2]}, finished and checked, "
-          f"in {paths.cache() / 'cams'}",
-          file=sys.stdout)
+    print(
+        f"{len(cams):,} maps of {cams.shape[1]}x{cams.shape[2]}, finished and checked, in {paths.cache() / 'cams'}",
+        file=sys.stdout,
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,14 @@ from tedloc.errors import UserError
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
 KINDS = {"aviary": "synthetic birds", "tiny-imagenet": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
-ROLES = {"ours": "TeD-Loc", "teacher": "its teacher, told the true class",
-         "teacher, predicted class": "its teacher, with the class it predicts", "plain": "CAM on the same encoder",
-         "compared": "best of the other methods", "image unseen": "best box that sees no image"}  # fmt: skip
+ROLES = {
+    "ours": "TeD-Loc",
+    "teacher": "its teacher, told the true class",
+    "teacher, predicted class": "its teacher, with the class it predicts",
+    "plain": "CAM on the same encoder",
+    "compared": "best of the other methods",
+    "image unseen": "best box that sees no image",
+}
 PICTURE = Path("_static", "localizations.jpg")  # below book/
 
 
@@ -37,8 +42,10 @@ def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
     if not shown:
         return "No results are stored with this version; `make book` computes them."
     columns = [(name, metric) for name in shown for metric in METRICS]
-    lines = ["| (%) | " + " | ".join(f"{metric}, {KINDS[name]}" for name, metric in columns) + " |",
-             "|:--|" + "--:|" * len(columns)]  # fmt: skip
+    lines = [
+        "| (%) | " + " | ".join(f"{metric}, {KINDS[name]}" for name, metric in columns) + " |",
+        "|:--|" + "--:|" * len(columns),
+    ]
     for role, words in ROLES.items():
         cells = [_best(shown[name]["results"], role, metric) for name, metric in columns]
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
@@ -57,8 +64,10 @@ def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
 
 def hours() -> str:
     """What TeD-Loc takes at the paper's scale, estimated from counted operations."""
-    lines = ["| profile | images to train on / test | GPU hours a seed | GPU memory of training | cache |",
-             "|:--|--:|--:|--:|--:|"]  # fmt: skip
+    lines = [
+        "| profile | images to train on / test | GPU hours a seed | GPU memory of training | cache |",
+        "|:--|--:|--:|--:|--:|",
+    ]
     for name in plan.SIZES:
         work = plan.at_paper_scale(profiles.get(name))
         stages = plan.stages(work, plan.counted(work.classes), plan.Machine())
@@ -82,8 +91,12 @@ def renewed(text: str, parts: Mapping[str, str]) -> str:
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             raise UserError(f"README.md must hold the lines {start.strip()} and {end} once each; put them back")
-        text = re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, c=content, s=start, e=end: f"{s}{c}\n{e}",
-                      text, flags=re.DOTALL)  # fmt: skip
+        text = re.sub(
+            f"{re.escape(start)}.*?{re.escape(end)}",
+            lambda _, c=content, s=start, e=end: f"{s}{c}\n{e}",
+            text,
+            flags=re.DOTALL,
+        )
     return text
 
 
@@ -125,13 +138,15 @@ def picture(profile: str = "aviary") -> Path:
     for i in (ranked[round(share * (len(ranked) - 1))] for share in (0.25, 0.5, 0.75)):
         line = [{"image": images.image(i), "gt_boxes": images.boxes[i]}]
         for label in wanted:
-            line.append({
-                "image": images.image(i),
-                "score_map": boxes.to_grid(maps[label][route[label]][kept.index(i)], grid),
-                "gt_boxes": images.boxes[i],
-                "predicted_box": tables[label].loc[images.ids[i], ["x0", "y0", "x1", "y1"]],
-                "title": f"IoU {tables[label].loc[images.ids[i], 'iou']:.2f}",
-            })  # fmt: skip
+            line.append(
+                {
+                    "image": images.image(i),
+                    "score_map": boxes.to_grid(maps[label][route[label]][kept.index(i)], grid),
+                    "gt_boxes": images.boxes[i],
+                    "predicted_box": tables[label].loc[images.ids[i], ["x0", "y0", "x1", "y1"]],
+                    "title": f"IoU {tables[label].loc[images.ids[i], 'iou']:.2f}",
+                }
+            )
         panels.append(line)
     figure = plots.grid_of_localizations(panels, ["image", *(name.replace(" (", "\n(") for name in wanted)])
     target = paths.book() / PICTURE

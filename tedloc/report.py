@@ -18,8 +18,21 @@ import pandas as pd
 from tedloc import paths
 from tedloc.table import MISSING, NOT_RUN, PROVENANCE, Table, badge, number
 
-__all__ = ["MISSING", "NOT_RUN", "PROVENANCE", "Table", "Verdict", "badge", "comparison", "measured", "measured_on",
-           "number", "table", "verdict", "verdicts"]  # fmt: skip
+__all__ = [
+    "MISSING",
+    "NOT_RUN",
+    "PROVENANCE",
+    "Table",
+    "Verdict",
+    "badge",
+    "comparison",
+    "measured",
+    "measured_on",
+    "number",
+    "table",
+    "verdict",
+    "verdicts",
+]
 
 VERDICTS = "tedloc-verdicts"  # in the metadata of an executed notebook's outputs: its verdicts
 RESULTS = "tedloc-results"  # and the metrics of its methods; see tedloc.stored
@@ -32,6 +45,7 @@ _LABELS = {
     False: ("does not hold", "var(--tedloc-bad, #d55e00)"),
     None: ("cannot be decided here", "var(--tedloc-open, #808080)"),
 }
+
 
 def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:
     """One value, "mean ± sd (n=…)" over seeds (sample deviation), "not run here", or the text itself."""
@@ -124,8 +138,14 @@ def comparison(
     if on_other_data:
         caption += f" The paper's column is {paper_dataset}; ours is other data: compare orders, not values."
     reasons = {row["ours"] for row in rows if isinstance(row["ours"], str)}
-    return Table(cells.fillna(MISSING), numbers, caption.strip(), asides=frozenset({NOT_RUN, MISSING} | reasons),
-                 provenance=provenance, data={} if data is None else {RESULTS: data})  # fmt: skip
+    return Table(
+        cells.fillna(MISSING),
+        numbers,
+        caption.strip(),
+        asides=frozenset({NOT_RUN, MISSING} | reasons),
+        provenance=provenance,
+        data={} if data is None else {RESULTS: data},
+    )
 
 
 @dataclass(frozen=True)
@@ -153,8 +173,13 @@ class Verdict:
     def to_json(self, origin: str = "") -> dict[str, Any]:
         """name, origin ("" when not known), holds, label, evidence. origin: for a claim that closes without one."""
         claim, own = split_origin(self.claim)
-        return {"name": self.name or claim, "origin": own or origin, "holds": self.holds, "label": self.label,
-                "evidence": self.evidence}  # fmt: skip
+        return {
+            "name": self.name or claim,
+            "origin": own or origin,
+            "holds": self.holds,
+            "label": self.label,
+            "evidence": self.evidence,
+        }
 
     def _repr_html_(self) -> str:
         return verdicts([self])._repr_html_()

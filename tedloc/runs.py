@@ -43,8 +43,14 @@ from tedloc.metrics import LocalizationMeter
 from tedloc.settings import DataSettings, Profile, override
 
 # modules that say where and whether something runs or what it costs, not what it computes
-PLUMBING = {"tedloc.complexity", "tedloc.errors", "tedloc.methods.registry", "tedloc.paths", "tedloc.profiles",
-            "tedloc.runs"}
+PLUMBING = {
+    "tedloc.complexity",
+    "tedloc.errors",
+    "tedloc.methods.registry",
+    "tedloc.paths",
+    "tedloc.profiles",
+    "tedloc.runs",
+}
 
 
 @functools.cache
@@ -63,8 +69,12 @@ def code_fingerprint(*modules: str) -> str:
         tree = ast.parse(source.read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) \
-                    and isinstance(getattr(body[0], "value", None), ast.Constant):
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(getattr(body[0], "value", None), ast.Constant)
+            ):
                 body[0].value.value = ""
         seen[module] = ast.dump(tree)
         for node in ast.walk(tree):
@@ -93,6 +103,7 @@ def environment_fingerprint(*modules: str, data: str) -> str:
 def data_fingerprint(settings: DataSettings) -> str:
     """The images of all three splits."""
     from tedloc.features import open_data
+
     return digest([open_data(settings, split).fingerprint() for split in SPLITS])
 
 
@@ -101,6 +112,7 @@ def default_device() -> str:
     if name := os.environ.get("TEDLOC_DEVICE"):
         return name
     import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -123,8 +135,8 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": commit,
         "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in packages} | {
-            "python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in packages}
+        | {"python": platform.python_version()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
 
@@ -143,6 +155,7 @@ class Request:
         """What the fingerprint covers: of the profile only the parts that the method depends on, so that variants of
         TeD-Loc that share a teacher share the teacher's run."""
         from tedloc.methods import create, module_of
+
         method = create(self.method, self.profile)
         used = {"data", "evaluation", *method.uses}
         return {
@@ -218,6 +231,7 @@ def status(folder: Path) -> str:
 def ensure(request: Request) -> Run:
     """The finished run for a request: read if it is there, otherwise computed (or resumed)."""
     from tedloc.train import execute
+
     folder = request.folder
     if not request.is_finished():
         folder.mkdir(parents=True, exist_ok=True)
@@ -253,12 +267,14 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
         from tqdm.auto import tqdm
 
         from tedloc.train import prepare
+
         jobs = jobs or (1 if any(r.device != "cpu" for r in missing.values()) else os.cpu_count() or 1)
         places, jobs = jobs, min(jobs, len(missing))
         alike = {digest([r.settings()["profile"], r.device, r.method]): r for r in missing.values()}  # but for the seed
         Parallel(n_jobs=jobs)(delayed(_in_place)(places, prepare, r) for r in alike.values())
         work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(_in_place)(places, ensure, r) for r in missing.values())
+            delayed(_in_place)(places, ensure, r) for r in missing.values()
+        )
         for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
             pass
     return [ensure(request) for request in requests]
@@ -290,8 +306,14 @@ def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = 
     return {name: [next(finished) for _ in group] for name, group in requests.items()}
 
 
-def grid(profile: Profile, *, method: str = "tedloc", seeds: Sequence[int] | None = None,
-         routes: tuple[str, ...] = (), **changes: Any) -> list[Request]:
+def grid(
+    profile: Profile,
+    *,
+    method: str = "tedloc",
+    seeds: Sequence[int] | None = None,
+    routes: tuple[str, ...] = (),
+    **changes: Any,
+) -> list[Request]:
     """Requests for one variant over seeds (default: the profile's); dots in names are written ``__``."""
     changed = override(profile, {name.replace("__", "."): value for name, value in changes.items()})
     return [Request(changed, method, seed, routes=routes) for seed in (seeds or profile.seeds)]

@@ -33,15 +33,20 @@ def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) ->
             raise UserError(f"image {name!r} has two score maps, {' and '.join(sorted(map(str, files)))}; keep one")
         for file in files:
             if file in owners:
-                raise UserError(f"{file} would be the map of both {owners[file]!r} and {name!r}; name the maps "
-                                f"{name}.npy")
+                raise UserError(
+                    f"{file} would be the map of both {owners[file]!r} and {name!r}; name the maps {name}.npy"
+                )
             found[name], owners[file] = file, name
     if extra := sorted(here - set(owners)):
-        raise UserError(f"{root} holds {len(extra)} score maps of images that are not in this split, first {extra[0]}; "
-                        "move them away, or check --dataset and --split")
+        raise UserError(
+            f"{root} holds {len(extra)} score maps of images that are not in this split, first {extra[0]}; "
+            "move them away, or check --dataset and --split"
+        )
     if not found:
-        raise UserError(f"{root} holds no score map of this split; the map of {ids[0]!r} belongs at "
-                        f"{(root / ids[0]).with_suffix('.npy')}")
+        raise UserError(
+            f"{root} holds no score map of this split; the map of {ids[0]!r} belongs at "
+            f"{(root / ids[0]).with_suffix('.npy')}"
+        )
     return found
 
 
@@ -54,8 +59,9 @@ def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
     """
     score_map = _load(file)
     if score_map.ndim != 2 or min(score_map.shape) == 0:
-        raise UserError(f"the score map {file} has the shape {score_map.shape}; it must have two dimensions, (height, "
-                        "width)")
+        raise UserError(
+            f"the score map {file} has the shape {score_map.shape}; it must have two dimensions, (height, width)"
+        )
     if score_map.dtype.kind not in "fiub":
         raise UserError(f"the score map {file} has the type {score_map.dtype}; it must hold real numbers")
     score_map = score_map.astype(np.float64)
@@ -64,8 +70,10 @@ def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
         raise UserError(f"the score map {file} holds {kind}; every score must be finite")
     low, high = score_map.min(), score_map.max()
     if low == high and not allow_constant:
-        raise UserError(f"the score map {file} is constant ({low:g} everywhere) and shows no place; mend it, or pass "
-                        "--allow-constant to score such maps as the benchmark does, with an empty box")
+        raise UserError(
+            f"the score map {file} is constant ({low:g} everywhere) and shows no place; mend it, or pass "
+            "--allow-constant to score such maps as the benchmark does, with an empty box"
+        )
     if score_map.shape == (grid, grid) and 0 <= low <= high <= 1:
         return score_map
     return mapping.to_grid(score_map, grid)
@@ -81,14 +89,18 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarra
         raise UserError(f"there is no file {file} with class scores; check --scores")
     scores = _load(file) if file.suffix == ".npy" else _scores_from_csv(file, ids)
     if scores.ndim != 2 or len(scores) != len(ids) or scores.dtype.kind not in "fiu":
-        raise UserError(f"{file} holds a {scores.dtype} array of the shape {scores.shape}; give ({len(ids)}, classes) "
-                        "numbers, in the order of image_ids.txt")
+        raise UserError(
+            f"{file} holds a {scores.dtype} array of the shape {scores.shape}; give ({len(ids)}, classes) "
+            "numbers, in the order of image_ids.txt"
+        )
     if np.isnan(scores.astype(np.float64)).any():
         row = int(np.isnan(scores.astype(np.float64)).any(axis=1).argmax())
         raise UserError(f"{file} holds NaN among the class scores of image {ids[row]!r}; every score must be a number")
     if labels.max() >= scores.shape[1]:
-        raise UserError(f"{file} has scores for {scores.shape[1]} classes, but the split has the class {labels.max()}; "
-                        "give one column a class")
+        raise UserError(
+            f"{file} has scores for {scores.shape[1]} classes, but the split has the class {labels.max()}; "
+            "give one column a class"
+        )
     return scores.astype(np.float64)
 
 
@@ -120,8 +132,12 @@ def _scores_from_csv(file: Path, ids: Sequence[str]) -> np.ndarray:
     return np.array([rows[name] for name in ids])
 
 
-def read_mask_list(metadata_root: Path, dataset: str, split: str, ids: Sequence[str],
-                   ) -> list[tuple[list[str], list[str]]]:
+def read_mask_list(
+    metadata_root: Path,
+    dataset: str,
+    split: str,
+    ids: Sequence[str],
+) -> list[tuple[list[str], list[str]]]:
     """For each image its object masks and ignore regions, from ``localization.txt`` with image,mask,ignore lines."""
     file = Path(metadata_root) / dataset / split / "localization.txt"
     if not file.is_file():

@@ -136,15 +136,17 @@ def _replace(settings: Any, path: list[str], value: Any, name: str) -> Any:
     known = {f.name for f in dataclasses.fields(settings)} if dataclasses.is_dataclass(settings) else ()
     if path[0] not in known:
         raise UserError(
-            f"unknown setting {name!r}: {path[0]!r} is not one of {', '.join(sorted(known)) or 'its parts'}")
+            f"unknown setting {name!r}: {path[0]!r} is not one of {', '.join(sorted(known)) or 'its parts'}"
+        )
     if len(path) > 1:
         part = _replace(getattr(settings, path[0]), path[1:], value, name)
         return dataclasses.replace(settings, **{path[0]: part})
     kind = get_type_hints(type(settings))[path[0]]
     if kind is float and type(value) is int:
         value = float(value)
-    accepted = tuple(get_origin(option) or option for option in getattr(kind, "__args__", ())
-                     if "|" in str(kind)) or (get_origin(kind) or kind)
+    accepted = tuple(get_origin(option) or option for option in getattr(kind, "__args__", ()) if "|" in str(kind)) or (
+        get_origin(kind) or kind
+    )
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"setting {name!r} cannot be {value!r}; it takes {getattr(kind, '__name__', kind)}")
     return dataclasses.replace(settings, **{path[0]: value})

@@ -18,20 +18,35 @@ TEXT_LENGTH = 77  # tokens of a prompt
 VOCABULARY = 49408
 
 UNET = {
-    "sample_size": 64, "in_channels": 4, "out_channels": 4, "layers_per_block": 2,
-    "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8,
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}  # fmt: skip
+}
 VAE = {
-    "sample_size": 512, "in_channels": 3, "out_channels": 3, "latent_channels": 4, "layers_per_block": 2,
+    "sample_size": 512,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
     "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-}  # fmt: skip
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
 TEXT = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "max_position_embeddings": TEXT_LENGTH, "hidden_act": "quick_gelu", "projection_dim": 768,
-}  # fmt: skip
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": TEXT_LENGTH,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+}
 
 
 def library(name: str):
@@ -39,9 +54,7 @@ def library(name: str):
     try:
         return __import__(name)
     except ImportError as error:
-        raise UserError(
-            f"Stable Diffusion's architecture needs {name}: pip install 'tedloc[diffusion]'"
-        ) from error
+        raise UserError(f"Stable Diffusion's architecture needs {name}: pip install 'tedloc[diffusion]'") from error
 
 
 def unet() -> nn.Module:

@@ -42,8 +42,9 @@ def headline(
     for cell in cells:
         if isinstance(cell["ours"], str):  # the reason why there is no number
             continue
-        method = methods.setdefault(cell["row"], {"method": cell["row"], "role": roles.get(cell["row"], "compared"),
-                                                  "metrics": {}})  # fmt: skip
+        method = methods.setdefault(
+            cell["row"], {"method": cell["row"], "role": roles.get(cell["row"], "compared"), "metrics": {}}
+        )
         values, paper = np.asarray(cell["ours"], dtype=float), cell["paper"]
         method["metrics"][cell["column"]] = {
             "mean": round(float(values.mean()), 4),
@@ -53,8 +54,11 @@ def headline(
         }
     where = run.metrics["provenance"]
     known = {key: where[key] for key in ("dataset", "split", "num_images", "synthetic", "data", "device", "machine")}
-    return {"provenance": known | {"seeds": list(profile.seeds)}, "dataset_of_paper": profile.paper_dataset,
-            "methods": list(methods.values())}  # fmt: skip
+    return {
+        "provenance": known | {"seeds": list(profile.seeds)},
+        "dataset_of_paper": profile.paper_dataset,
+        "methods": list(methods.values()),
+    }
 
 
 def of_chapter(chapter: Chapter) -> dict[str, Any] | None:
@@ -109,16 +113,19 @@ def record() -> list[str]:
     executed = {chapter: story for chapter, story in stories.items() if "commit" in story}
     profiles = dict.fromkeys(story["profile"] for story in executed.values() if story["profile"] != SMOKE)
     if not profiles:
-        raise UserError("no chapter has been executed in a profile whose numbers mean something; run: "
-                        "python -m tedloc.book run")  # fmt: skip
+        raise UserError(
+            "no chapter has been executed in a profile whose numbers mean something; run: python -m tedloc.book run"
+        )
     for profile in profiles:
         own = [chapter for chapter in chapters if chapter.profile == profile]
         for chapter in own or [chapter for chapter in chapters if not chapter.profile]:
             story = stories[chapter]
             if story.get("profile") != profile or not notebooks.is_current(chapter, story["parameters"]):
                 option = "" if chapter.profile else f" --profile {profile}"
-                raise UserError(f"chapter {chapter.name} was not executed in the profile {profile!r} with the code as "
-                                f"it is; run: python -m tedloc.book run{option} --only {chapter.name}")  # fmt: skip
+                raise UserError(
+                    f"chapter {chapter.name} was not executed in the profile {profile!r} with the code as "
+                    f"it is; run: python -m tedloc.book run{option} --only {chapter.name}"
+                )
     for profile in profiles:
         finding = gather(profile, chapters) | {"recorded": datetime.date.today().isoformat()}
         with paths.replacing(notebooks.RESULTS / f"{profile}.json") as scratch:
@@ -141,9 +148,17 @@ def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for finding in findings:
         for chapter, story in finding["chapters"].items():
             for verdict in story["verdicts"]:
-                claim = found.setdefault((chapter, verdict["name"]), {
-                    "chapter": chapter, "title": story["title"], "name": verdict["name"], "origin": verdict["origin"],
-                    "own": verdict["origin"] == report.OWN, "verdicts": {}})  # fmt: skip
+                claim = found.setdefault(
+                    (chapter, verdict["name"]),
+                    {
+                        "chapter": chapter,
+                        "title": story["title"],
+                        "name": verdict["name"],
+                        "origin": verdict["origin"],
+                        "own": verdict["origin"] == report.OWN,
+                        "verdicts": {},
+                    },
+                )
                 claim["verdicts"][finding["profile"]] = verdict
     return list(found.values())
 

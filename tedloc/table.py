@@ -19,8 +19,18 @@ from tedloc.errors import UserError
 
 NOT_RUN = "not run here"
 MISSING = "–"
-PROVENANCE = ("profile", "dataset", "split", "num_images", "seeds", "device", "date", "commit", "synthetic",
-              "threshold")  # fmt: skip
+PROVENANCE = (
+    "profile",
+    "dataset",
+    "split",
+    "num_images",
+    "seeds",
+    "device",
+    "date",
+    "commit",
+    "synthetic",
+    "threshold",
+)
 LARGEST_CSV = 24_000  # bytes; a page carries the CSV of every table that is not larger
 
 _STYLES = [
@@ -128,9 +138,10 @@ class Table:
         styler = styler.set_td_classes(cells.map(self._class_of))
         for cell, colour in (self.colours or {}).items():
             styler = styler.map(
-                lambda shown, cell=cell, colour=colour: f"color: {colour}; font-weight: 600"
-                if shown.partition("\n")[0] == cell else ""
-            )  # fmt: skip
+                lambda shown, cell=cell, colour=colour: (
+                    f"color: {colour}; font-weight: 600" if shown.partition("\n")[0] == cell else ""
+                )
+            )
         return styler
 
     def _class_of(self, cell: str) -> str:
@@ -181,15 +192,16 @@ class Table:
             return ""
         name = re.sub(r"[^a-z0-9]+", "-", self.words.lower())[:40].strip("-") or "table"
         data = base64.b64encode(content).decode()
-        return (f'<a class="tedloc-csv" download="{name}.csv" href="data:text/csv;charset=utf-8;base64,{data}" '
-                f'aria-label="Download this table as CSV">CSV</a>')  # fmt: skip
+        return (
+            f'<a class="tedloc-csv" download="{name}.csv" href="data:text/csv;charset=utf-8;base64,{data}" '
+            f'aria-label="Download this table as CSV">CSV</a>'
+        )
 
     def to_markdown(self) -> str:
         """A pipe table with the caption line below."""
         header = [_flat(self.cells.index.name or "")] + [_flat(name) for name in self.cells.columns]
         rows = [
-            [_flat(name), *map(str, cells)]
-            for name, cells in zip(self.cells.index, self.cells.values, strict=True)
+            [_flat(name), *map(str, cells)] for name, cells in zip(self.cells.index, self.cells.values, strict=True)
         ]
         aligned = [":--"] + [":--" if self._text_width(cells) else "--:" for cells in self._columns()]
         lines = [

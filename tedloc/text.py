@@ -23,10 +23,32 @@ TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 # CLIP-ES's list for PASCAL VOC: scenes and things that surround objects
 VOC_BACKGROUND = (
-    "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea",
-    "railway", "railroad", "keyboard", "helmet", "cloud", "house", "mountain", "ocean", "road",
-    "rock", "street", "valley", "bridge", "sign",
-)  # fmt: skip
+    "ground",
+    "land",
+    "grass",
+    "tree",
+    "building",
+    "wall",
+    "sky",
+    "lake",
+    "water",
+    "river",
+    "sea",
+    "railway",
+    "railroad",
+    "keyboard",
+    "helmet",
+    "cloud",
+    "house",
+    "mountain",
+    "ocean",
+    "road",
+    "rock",
+    "street",
+    "valley",
+    "bridge",
+    "sign",
+)
 
 
 def templates(template: str) -> tuple[Template, ...]:

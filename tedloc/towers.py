@@ -175,12 +175,8 @@ def _weights(name: str, kind: str) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{file} is missing; restore it or run data_scripts/train_towers.py")
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != known[name]["sha256"]:
-        raise UserError(
-            f"{file} is damaged: its sha256 is not that of towers.json; restore it or train it anew"
-        )
-    return {
-        k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(content).items()
-    }, known[name]
+        raise UserError(f"{file} is damaged: its sha256 is not that of towers.json; restore it or train it anew")
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(content).items()}, known[name]
 
 
 def load_encoder(name: str = "encoder") -> VisionTransformer:

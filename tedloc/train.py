@@ -62,8 +62,9 @@ def own_predictions(method: Method, split: str) -> Iterator[Prediction]:
         yield from method.predict(split)
 
 
-def evaluate(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
-             routes: Collection[str] = ()) -> Scored:
+def evaluate(
+    method: Method, data: DataSettings, split: str, settings: EvaluationSettings, routes: Collection[str] = ()
+) -> Scored:
     """Score routes of a method on a split, by default all that it offers.
 
     Under torchrun every process scores its part and rank 0 gets the whole; the others get their own part.
@@ -77,14 +78,17 @@ def evaluate(method: Method, data: DataSettings, split: str, settings: Evaluatio
     offered = max((part.offered for part in parts), key=len)
     for name in set(routes) - set(offered):
         choose(f"route of {method.title}", name, offered)
-    maps = {name: np.concatenate([part.maps[name] for part in parts if name in part.maps])
-            for name in ("index", *merged.meters)}
+    maps = {
+        name: np.concatenate([part.maps[name] for part in parts if name in part.maps])
+        for name in ("index", *merged.meters)
+    }
     order = maps["index"].argsort()
     return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered)
 
 
-def _evaluate_part(method: Method, data: DataSettings, split: str, settings: EvaluationSettings,
-                   routes: Collection[str]) -> Scored:
+def _evaluate_part(
+    method: Method, data: DataSettings, split: str, settings: EvaluationSettings, routes: Collection[str]
+) -> Scored:
     images = open_data(data, split)
     kept = np.unique(np.linspace(0, len(images) - 1, min(settings.keep_maps, len(images))).round().astype(int))
     meters: dict[str, LocalizationMeter] = {}
@@ -165,10 +169,19 @@ def execute(request: runs.Request) -> None:
         "all routes": test.offered,
         "centre box": centre_box(profile.data, profile.evaluation),
         "parameters": count_parameters(*method.modules().values()),
-        "provenance": earlier.metrics["provenance"] if earlier else runs.provenance() | {
-            "profile": profile.name, "method": request.method, "seed": request.seed, "dataset": profile.data.name,
-            "split": "test", "num_images": len(images), "synthetic": profile.synthetic,
-            "data": images.fingerprint()[:16], "device": device_name(request.device),
+        "provenance": earlier.metrics["provenance"]
+        if earlier
+        else runs.provenance()
+        | {
+            "profile": profile.name,
+            "method": request.method,
+            "seed": request.seed,
+            "dataset": profile.data.name,
+            "split": "test",
+            "num_images": len(images),
+            "synthetic": profile.synthetic,
+            "data": images.fingerprint()[:16],
+            "device": device_name(request.device),
             "processes": distributed.world(),
             "seconds": {"fit": fitted - begun, "test": tested - before_test, "all": time.monotonic() - started},
         },
@@ -189,8 +202,11 @@ def device_name(device: str) -> str:
 def table(metrics: dict[str, Any]) -> str:
     """The headline figures of a run, its teacher and the centre box, as text."""
     rows = [("", *HEADLINE)]
-    for name, part in (("this run", metrics), ("teacher", metrics.get("teacher")),
-                       ("centre box", metrics["centre box"])):
+    for name, part in (
+        ("this run", metrics),
+        ("teacher", metrics.get("teacher")),
+        ("centre box", metrics["centre box"]),
+    ):
         if part:
             rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -200,8 +216,12 @@ def table(metrics: dict[str, Any]) -> str:
 @command
 def main(arguments: list[str] | None = None) -> None:
     from tedloc import profiles
-    parser = argparse.ArgumentParser(prog="python -m tedloc.train", description=__doc__.split("\n")[0],
-                                     epilog="Further options are settings of the profile, e.g. --loss.kd 0.5")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.train",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings of the profile, e.g. --loss.kd 0.5",
+    )
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="tedloc")

@@ -19,8 +19,9 @@ from tedloc.metrics import LocalizationMeter
 FULL_IMAGE = (1.0, 1.0)  # width and height of a centred box, as shares of the image's
 
 
-def centre_box(boxes: Sequence[np.ndarray], sizes: np.ndarray, grid: int = 224, iou: float = 0.5,
-               steps: int = 50) -> tuple[float, float]:
+def centre_box(
+    boxes: Sequence[np.ndarray], sizes: np.ndarray, grid: int = 224, iou: float = 0.5, steps: int = 50
+) -> tuple[float, float]:
     """Width and height, as shares of the image's, of the centred box that is correct for most images.
 
     boxes: for each validation image (n, 4) in original pixels; sizes: (N, 2) width, height. All multiples of
@@ -70,8 +71,12 @@ def score(predicted: np.ndarray, images: Any, grid: int = 224, scores: np.ndarra
     return _meter(scaled, images, scores, LocalizationMeter(grid=grid)).compute()
 
 
-def gaussian_meter(images: Any, grid: int = 224, step: float = 0.001, scores: np.ndarray | None = None,
-                   ) -> LocalizationMeter:
+def gaussian_meter(
+    images: Any,
+    grid: int = 224,
+    step: float = 0.001,
+    scores: np.ndarray | None = None,
+) -> LocalizationMeter:
     """Meter of the centred Gaussian as the map of every image. The map is boxed once; only ground truths differ."""
     levels = mapping.to_bytes(gaussian_map(grid))
     largest, _ = mapping.boxes_by_level(levels, np.zeros((0, 4), np.int64))  # its only contour at every level
@@ -82,13 +87,21 @@ def gaussian_meter(images: Any, grid: int = 224, step: float = 0.001, scores: np
 def _meter(predicted, images, scores, meter, top=0) -> LocalizationMeter:
     for start in range(0, len(images.ids), 1000):  # keeps the working memory small
         part = slice(start, start + 1000)
-        meter.update_boxes(images.ids[part], predicted[part], images.boxes[part], images.sizes[part],
-                           images.labels[part], None if scores is None else scores[part], top=top)
+        meter.update_boxes(
+            images.ids[part],
+            predicted[part],
+            images.boxes[part],
+            images.sizes[part],
+            images.labels[part],
+            None if scores is None else scores[part],
+            top=top,
+        )
     return meter
 
 
-def baselines(images: Any, val: Any = None, grid: int = 224, step: float = 0.001,
-              scores: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+def baselines(
+    images: Any, val: Any = None, grid: int = 224, step: float = 0.001, scores: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """Metrics of all three baselines on a split; the centred box needs a validation split, the others do not.
 
     images, val, scores: see :func:`score`.

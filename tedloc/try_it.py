@@ -69,9 +69,11 @@ class Page:
     def html(self, story: dict[str, Any], path: str, weight: int) -> str:
         """path, weight: of the model's script below ``_static``, in bytes."""
         payload = embedded.script_json(self.payload(story, path, weight))
-        return ('<div class="try-it" data-state="idle"><script type="application/json">' + payload + "</script>"
-                "<noscript><p>This page runs the model in the browser, which takes JavaScript. The figure below shows "
-                "what the same model says of the sample pictures.</p></noscript></div>")  # fmt: skip
+        return (
+            '<div class="try-it" data-state="idle"><script type="application/json">' + payload + "</script>"
+            "<noscript><p>This page runs the model in the browser, which takes JavaScript. The figure below shows "
+            "what the same model says of the sample pictures.</p></noscript></div>"
+        )
 
     def payload(self, story: dict[str, Any], path: str, weight: int) -> dict[str, Any]:
         """What the script in the page reads. story: of the exported model (``tedloc.onnx_export``)."""
@@ -86,15 +88,23 @@ class Page:
             "threshold": story["threshold"],
             "scale": story["logit scale"],
             "classes": story["classes"],
-            "colours": [[round(float(part), 3) for part in colour]
-                        for colour in plots.OVERLAY(np.linspace(0, 1, STOPS))],
+            "colours": [
+                [round(float(part), 3) for part in colour] for colour in plots.OVERLAY(np.linspace(0, 1, STOPS))
+            ],
             "samples": [
-                {"src": data_uri(sample.image), "caption": sample.caption,
-                 "target": None if sample.target is None else [int(edge) for edge in sample.target],
-                 "pytorch": {"grid": list(sample.found.grid), "class": int(sample.found.scores.argmax()),
-                             "score": round(float(sample.found.scores.max()), 5)}}
-                for sample in self.samples],
-        }  # fmt: skip
+                {
+                    "src": data_uri(sample.image),
+                    "caption": sample.caption,
+                    "target": None if sample.target is None else [int(edge) for edge in sample.target],
+                    "pytorch": {
+                        "grid": list(sample.found.grid),
+                        "class": int(sample.found.scores.argmax()),
+                        "score": round(float(sample.found.scores.max()), 5),
+                    },
+                }
+                for sample in self.samples
+            ],
+        }
 
 
 def exported(localizer: Localizer) -> tuple[bytes, dict[str, Any]]:
@@ -115,10 +125,13 @@ def data_uri(image: np.ndarray) -> str:
 def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
     """Test pictures spread evenly over a split, with PyTorch's answers; for the aviary also a scene without a bird."""
     chosen = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
-    found = [Sample(image, images.class_names[images.labels[i]], images.boxes[i][0], localizer(image))
-             for i, image in ((i, images.image(i)) for i in chosen)]  # fmt: skip
+    found = [
+        Sample(image, images.class_names[images.labels[i]], images.boxes[i][0], localizer(image))
+        for i, image in ((i, images.image(i)) for i in chosen)
+    ]
     if images.name == "aviary":
         from tedloc.data.aviary_drawing import render
+
         scene = render("try-it/empty", None).image
         found.append(Sample(scene, "a scene without a bird", None, localizer(scene)))
     return found

@@ -50,8 +50,15 @@ def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[di
     rng = np.random.default_rng(seed)
     if method == "tedloc" and not profile.small:  # section 4.1: ranges; how many points were tried is not said
         low, high = np.log([1e-6, 1e-2])
-        return [{"loss.kd": 1 - rng.random(), "loss.patch": 1 - rng.random(), "loss.image": 1 - rng.random(),
-                 "optimiser.learning_rate": float(np.exp(rng.uniform(low, high)))} for _ in range(trials)]
+        return [
+            {
+                "loss.kd": 1 - rng.random(),
+                "loss.patch": 1 - rng.random(),
+                "loss.image": 1 - rng.random(),
+                "optimiser.learning_rate": float(np.exp(rng.uniform(low, high))),
+            }
+            for _ in range(trials)
+        ]
     values = space(profile, method)
     every = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     return [every[i] for i in rng.permutation(len(every))[:trials]]
@@ -94,10 +101,18 @@ def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) 
     return {"method": request.method, "settings": json.dumps(dict(changes)), **json.loads(file.read_text())}
 
 
-def search(profile: Profile, method: str, trials: int = TRIALS, seed: int = 0, device: str | None = None,
-           share: float = EPOCHS, jobs: int = 1) -> pd.DataFrame:
+def search(
+    profile: Profile,
+    method: str,
+    trials: int = TRIALS,
+    seed: int = 0,
+    device: str | None = None,
+    share: float = EPOCHS,
+    jobs: int = 1,
+) -> pd.DataFrame:
     """All trials, one row each, the best first. jobs: processes on this machine."""
     from joblib import Parallel, delayed
+
     request = runs.Request(shortened(profile, method, share), method, seed, device or runs.default_device())
     prepare(request)
     asked = points(profile, method, trials, seed)

@@ -17,25 +17,44 @@ from tedloc.metrics import LocalizationMeter
 
 # (resamples (S, N), how often each image was drawn) -> the metric in each (S,), in percent
 Statistic = Callable[[np.ndarray], np.ndarray]
-_NAME = re.compile(r"(MaxBoxAcc@(?P<iou>[\d.]+)|MaxBoxAccV2|Top-(?P<k>[15]) (?P<kind>Loc|CL)|PxAP)"
-                   r"(?P<own> \(own threshold\))?( \((?P<rule>val|fixed) threshold\))?")
+_NAME = re.compile(
+    r"(MaxBoxAcc@(?P<iou>[\d.]+)|MaxBoxAccV2|Top-(?P<k>[15]) (?P<kind>Loc|CL)|PxAP)"
+    r"(?P<own> \(own threshold\))?( \((?P<rule>val|fixed) threshold\))?"
+)
 
 
-def bootstrap(meter: LocalizationMeter, metric: str, seed: int, samples: int = 1000, *, level: float = 0.95,
-              val: LocalizationMeter | None = None, fixed: float | None = None,
-              contours: str = "largest") -> tuple[float, float]:
+def bootstrap(
+    meter: LocalizationMeter,
+    metric: str,
+    seed: int,
+    samples: int = 1000,
+    *,
+    level: float = 0.95,
+    val: LocalizationMeter | None = None,
+    fixed: float | None = None,
+    contours: str = "largest",
+) -> tuple[float, float]:
     """(low, high): percentile interval of a metric over resampled images.
 
     metric: a key of ``LocalizationMeter.compute`` other than thresholds, ``mean IoU`` and ``num_images``; ``val``,
     ``fixed`` and ``contours`` as there. Raises ``UserError`` for a metric that the meter does not have.
     """
-    return interval(statistic_of(meter, metric, contours, val, fixed), np.arange(len(meter)), len(meter), seed, samples,
-                    level)
+    return interval(
+        statistic_of(meter, metric, contours, val, fixed), np.arange(len(meter)), len(meter), seed, samples, level
+    )
 
 
-def paired_difference(ours: LocalizationMeter, theirs: LocalizationMeter, metric: str, seed: int, samples: int = 1000,
-                      *, level: float = 0.95, val: tuple[LocalizationMeter, LocalizationMeter] | None = None,
-                      fixed: float | None = None) -> tuple[float, float, float]:
+def paired_difference(
+    ours: LocalizationMeter,
+    theirs: LocalizationMeter,
+    metric: str,
+    seed: int,
+    samples: int = 1000,
+    *,
+    level: float = 0.95,
+    val: tuple[LocalizationMeter, LocalizationMeter] | None = None,
+    fixed: float | None = None,
+) -> tuple[float, float, float]:
     """(difference, low, high) of ``ours - theirs`` on the same images, resampled together.
 
     ``val``: the two validation meters, in the same order. Raises ``UserError`` unless both hold the same images.
@@ -58,8 +77,9 @@ def over_seeds(results: Sequence[dict[str, float]]) -> dict[str, tuple[float, fl
     return {key: (float(m), float(d)) for key, m, d in zip(shared, table.mean(axis=0), deviation, strict=True)}
 
 
-def interval(statistic: Statistic, kept: np.ndarray, images: int, seed: int, samples: int = 1000,
-             level: float = 0.95) -> tuple[float, float]:
+def interval(
+    statistic: Statistic, kept: np.ndarray, images: int, seed: int, samples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
     """(low, high): percentile interval of any statistic when the images ``kept`` (indices) are drawn anew.
 
     images: how many there are in all; those that are not kept count zero times.
@@ -77,8 +97,9 @@ def resamples(images: int, seed: int, samples: int, block: int = 50):
     """Blocks (<= 50, N) float32 of how often each image is drawn."""
     rng = np.random.default_rng(seed)
     for start in range(0, samples, block):
-        drawn = [np.bincount(rng.integers(images, size=images), minlength=images)
-                 for _ in range(min(block, samples - start))]
+        drawn = [
+            np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(min(block, samples - start))
+        ]
         yield np.array(drawn, dtype=np.float32)
 
 
@@ -87,8 +108,9 @@ def resampled(metric: str) -> bool:
     return _NAME.fullmatch(metric) is not None
 
 
-def statistic_of(meter: LocalizationMeter, metric: str, contours: str, val: LocalizationMeter | None,
-               fixed: float | None) -> Statistic:
+def statistic_of(
+    meter: LocalizationMeter, metric: str, contours: str, val: LocalizationMeter | None, fixed: float | None
+) -> Statistic:
     """The metric as a function of how often each image counts; arguments as in :func:`bootstrap`."""
     known = meter.compute(val=val, fixed=fixed, contours=contours)
     parsed = _NAME.fullmatch(metric)
@@ -127,7 +149,7 @@ def _accuracy(meter, contours, j, top_k, own, rule, val, fixed) -> Statistic:
     def rates(counts: np.ndarray, table: np.ndarray) -> np.ndarray:
         total = np.zeros((len(counts), table.shape[1]), np.float32)
         for start in range(0, len(table), 4096):  # exact: whole numbers below 2^24
-            total += counts[:, start:start + 4096] @ table[start:start + 4096].astype(np.float32)
+            total += counts[:, start : start + 4096] @ table[start : start + 4096].astype(np.float32)
         return 100 * total.astype(np.float64) / counts.sum(axis=1, dtype=np.float64, keepdims=True)
 
     if top_k is None or own:

@@ -78,8 +78,7 @@ def pictures(label: int, seed: int) -> Iterator[tuple[np.ndarray, Box]]:
             pixels = rng.integers(0, 120, (height, width, 3), dtype=np.uint8)
             axes = [int(side * rng.uniform(0.2, 0.35)) for side in (width, height)]
             centre = [
-                int(rng.integers(axis + 1, side - axis - 1))
-                for axis, side in zip(axes, (width, height), strict=True)
+                int(rng.integers(axis + 1, side - axis - 1)) for axis, side in zip(axes, (width, height), strict=True)
             ]
             colour = [int(value) for value in np.random.default_rng(label).integers(120, 256, 3)]
             cv2.ellipse(pixels, centre, axes, 0, 0, 360, colour, -1)
@@ -123,9 +122,7 @@ class Split:
             (folder / name).write_text("\n".join(lines))
 
 
-def make_cub(
-    root: Path, classes: int = 3, train: int = 4, val: int = 2, test: int = 2, seed: int = 0
-) -> None:
+def make_cub(root: Path, classes: int = 3, train: int = 4, val: int = 2, test: int = 2, seed: int = 0) -> None:
     """``CUB_200_2011/``, ``CUBV2/`` and ``wsol-metadata/CUB/`` below ``root``; so many images a class."""
     folder, splits, lists = root / "CUB_200_2011", {name: Split() for name in ("train", "val", "test")}, []
     for label, bird in enumerate(BIRDS[:classes]):
@@ -144,8 +141,7 @@ def make_cub(
         "image_class_labels.txt": [f"{n} {label + 1}" for n, (_, label, *_) in numbered],
         "train_test_split.txt": [f"{n} {int(training)}" for n, (_, _, training, _) in numbered],
         "bounding_boxes.txt": [
-            f"{n} {x0:.1f} {y0:.1f} {x1 - x0:.1f} "
-            f"{y1 - y0:.1f}" for n, (_, _, _, (x0, y0, x1, y1)) in numbered
+            f"{n} {x0:.1f} {y0:.1f} {x1 - x0:.1f} {y1 - y0:.1f}" for n, (_, _, _, (x0, y0, x1, y1)) in numbered
         ],
         "classes.txt": [f"{n} {bird}" for n, bird in enumerate(BIRDS[:classes], start=1)],
     }
@@ -155,9 +151,7 @@ def make_cub(
         split.write(root / "wsol-metadata" / "CUB" / name)
 
 
-def make_ilsvrc(
-    root: Path, classes: int = 3, train: int = 4, val: int = 2, test: int = 2, seed: int = 0
-) -> None:
+def make_ilsvrc(root: Path, classes: int = 3, train: int = 4, val: int = 2, test: int = 2, seed: int = 0) -> None:
     """``ILSVRC/{train,val,val2,wnids.txt}`` and ``wsol-metadata/ILSVRC/`` below ``root``; so many images a
     class.
 

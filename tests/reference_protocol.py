@@ -56,10 +56,12 @@ def box_iou(a, b):
 
 def best_ious(score_map, targets, thresholds, multiple):
     """(T,) for one map: the best IoU of any box at each threshold with any of the targets."""
-    return np.array([
-        max(box_iou(box, target) for box in contour_boxes(score_map, tau, multiple) for target in targets)
-        for tau in thresholds
-    ])
+    return np.array(
+        [
+            max(box_iou(box, target) for box in contour_boxes(score_map, tau, multiple) for target in targets)
+            for tau in thresholds
+        ]
+    )
 
 
 def accuracies(score_maps, targets, step=0.001, ious=(0.3, 0.5, 0.7), multiple=False):

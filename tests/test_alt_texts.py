@@ -14,9 +14,12 @@ each = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem
 
 def alts(notebook) -> list[str]:
     """The alternative text of each cell that draws; empty where it has none."""
-    drawing = [cell for cell in notebook.cells
-               if cell.cell_type == "code" and any(line.startswith(DRAWS) or line.startswith("    plt.show()")
-                                                   for line in cell.source.splitlines())]  # fmt: skip
+    drawing = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and any(line.startswith(DRAWS) or line.startswith("    plt.show()") for line in cell.source.splitlines())
+    ]
     return [cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "") for cell in drawing]
 
 

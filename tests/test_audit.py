@@ -62,8 +62,12 @@ def test_a_mistyped_entry_stops_being_a_permutation(monkeypatch):
 def test_readings_of_quoted_numbers():
     table = audit.against_published().query("kind != 'conference'")
     assert table["reading"].value_counts().to_dict() == {
-        "same": 30, "permuted": 6, "rounded": 4, "cut off": 3, "differs": 3,
-    }  # fmt: skip
+        "same": 30,
+        "permuted": 6,
+        "rounded": 4,
+        "cut off": 3,
+        "differs": 3,
+    }
     differs = table[table["reading"] == "differs"]
     assert set(differs["method"]) == {"TS-CAM", "CATR"}
     assert (differs["printed"] - differs["published"]).abs().max() <= 0.5
@@ -180,7 +184,5 @@ def test_every_finding_has_the_verdict_that_its_evidence_gives(tables, setup):
 )
 def test_a_wrong_entry_changes_the_verdict(monkeypatch, check, entry, value):
     before = check().word
-    change(
-        monkeypatch, "tables", value, **dict(zip(("table", "row", "column", "dataset"), entry, strict=True))
-    )
+    change(monkeypatch, "tables", value, **dict(zip(("table", "row", "column", "dataset"), entry, strict=True)))
     assert check().word != before

@@ -19,7 +19,7 @@ def planted(images: int = 32, seed: int = 0) -> tuple[Batch, torch.Tensor]:
     x = torch.randn(images, DIM, SIDE, SIDE, generator=random)
     inside = torch.zeros(images, SIDE, SIDE, dtype=torch.bool)
     for i, (row, column) in enumerate(torch.randint(SIDE - 3, (images, 2), generator=random)):
-        inside[i, row:row + 4, column:column + 4] = True
+        inside[i, row : row + 4, column : column + 4] = True
         x[i, labels[i], inside[i]] += 3
     return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), random), inside
 
@@ -78,6 +78,6 @@ def test_the_test_map_is_the_mean_over_the_classes_with_the_highest_scores():
     routes = method.routes(net, batch.x, batch.labels)
     maps = net.generator(batch.x)
     for i, scores in enumerate(routes["top-k"].scores):
-        best = scores.argsort(descending=True)[:method.own.top]
+        best = scores.argsort(descending=True)[: method.own.top]
         assert torch.allclose(routes["top-k"].maps[i], maps[i, best].mean(0), atol=1e-6)
     assert torch.equal(routes["true"].maps[1], maps[1, batch.labels[1]])

@@ -140,9 +140,7 @@ def picture(path: Path, red: int) -> None:
     cv2.imwrite(str(path), np.full((30, 40, 3), (0, 0, red), dtype=np.uint8))
 
 
-@pytest.mark.parametrize(
-    "split, place", [("train", "CUB_200_2011/images"), ("test", "CUB"), ("val", "CUBV2")]
-)
+@pytest.mark.parametrize("split, place", [("train", "CUB_200_2011/images"), ("test", "CUB"), ("val", "CUBV2")])
 def test_cub_opens_from_the_official_layout_and_from_the_benchmarks(tmp_path, monkeypatch, split, place):
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
     ids = ["001.Black_footed_Albatross/1.png", "002.Laysan_Albatross/2.png"]

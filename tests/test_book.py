@@ -58,7 +58,7 @@ def left_over(root: Path) -> list[str]:
 
 
 def test_a_notebook_runs_with_its_parameters_and_tells_its_story(checkout):
-    checkout(hello='print(profile * times)')
+    checkout(hello="print(profile * times)")
     book.run("aviary", parameters={"times": 2})
     done = nbformat.read(notebooks.chapters()[0].executed, as_version=4)
     assert done.cells[-1].outputs[0].text == "aviaryaviary\n"
@@ -103,11 +103,14 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(checkout):
     assert left_over(root) == []
 
 
-@pytest.mark.parametrize("cell, message", [
-    ("1 / 0", r"(?s)hello.py, cell 3 failed:.*ZeroDivisionError.*cell 3: ZeroDivisionError: division by zero"),
-    ("from tedloc.errors import UserError\nraise UserError('set it')", r"^notebook \S+hello.py, cell 3: set it$"),
-    ("import os\nos._exit(1)", r"hello.py did not finish: DeadKernelError"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell, message",
+    [
+        ("1 / 0", r"(?s)hello.py, cell 3 failed:.*ZeroDivisionError.*cell 3: ZeroDivisionError: division by zero"),
+        ("from tedloc.errors import UserError\nraise UserError('set it')", r"^notebook \S+hello.py, cell 3: set it$"),
+        ("import os\nos._exit(1)", r"hello.py did not finish: DeadKernelError"),
+    ],
+)
 def test_a_failing_notebook_is_named_and_leaves_the_earlier_result(checkout, cell, message):
     root = checkout(hello="print(1)")
     book.run("aviary")
@@ -133,7 +136,9 @@ def test_chapters_are_executed_side_by_side_unless_one_shows_time(checkout, caps
         timed='# %% tags=["shows-time"]\nimport pathlib\nprint(pathlib.Path("../a").exists())',
     )
     assert [[chapter.name for chapter in group] for group in notebooks.in_order(notebooks.chapters())] == [
-        ["timed"], ["first", "second"]]  # fmt: skip
+        ["timed"],
+        ["first", "second"],
+    ]
     book.run("aviary")
     assert left_over(root) == ["first.ipynb", "second.ipynb", "timed.ipynb"]
     timed = next(chapter for chapter in notebooks.chapters() if chapter.name == "timed")
@@ -142,8 +147,9 @@ def test_chapters_are_executed_side_by_side_unless_one_shows_time(checkout, caps
 
 
 def test_a_failing_notebook_stops_those_beside_it(checkout):
-    root = checkout(slow="import pathlib\npathlib.Path('../a').touch()\n" + until_there("never"),
-                    failing=until_there("a") + "1 / 0")  # fmt: skip
+    root = checkout(
+        slow="import pathlib\npathlib.Path('../a').touch()\n" + until_there("never"), failing=until_there("a") + "1 / 0"
+    )
     with pytest.raises(UserError, match="failing.py, cell 3: ZeroDivisionError"):
         book.run("aviary")
     assert left_over(root) == []
@@ -178,8 +184,16 @@ def test_the_book_is_not_built_without_every_chapter(checkout):
 
 def test_the_book_is_not_built_around_an_error(checkout):
     checkout(hello="print(1)")
-    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", outputs=[
-        nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])])])
+    page = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "1 / 0",
+                outputs=[
+                    nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])
+                ],
+            )
+        ]
+    )
     executed = notebooks.chapters()[0].executed
     executed.parent.mkdir(parents=True)
     nbformat.write(page, executed)
@@ -233,11 +247,14 @@ def test_a_chapter_of_its_own_profile_runs_where_its_data_is(checkout):
     assert nbformat.read(chapter.executed, as_version=4).cells[-1].outputs[0].text == "tiny-imagenet\n"
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["run", "--only", "helo"], "error: unknown notebook 'helo'; choose one of: hello"),
-    (["run", "--profile", "avairy"], "error: unknown profile 'avairy'; choose one of: aviary"),
-    (["run", "-p", "profile", "aviary"], "error: give the profile by --profile"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "--only", "helo"], "error: unknown notebook 'helo'; choose one of: hello"),
+        (["run", "--profile", "avairy"], "error: unknown profile 'avairy'; choose one of: aviary"),
+        (["run", "-p", "profile", "aviary"], "error: give the profile by --profile"),
+    ],
+)
 def test_bad_input_gets_one_sentence_and_exit_code_two(checkout, capsys, arguments, message):
     checkout(hello="print(1)")
     with pytest.raises(SystemExit) as stop:
@@ -249,7 +266,14 @@ def test_bad_input_gets_one_sentence_and_exit_code_two(checkout, capsys, argumen
 
 def test_parameter_values_are_read_as_python_writes_them():
     assert [book._value(text) for text in ("3", "1e-3", "True", "None", "[0, 1]", "aviary", "a-b")] == [
-        3, 1e-3, True, None, [0, 1], "aviary", "a-b"]  # fmt: skip
+        3,
+        1e-3,
+        True,
+        None,
+        [0, 1],
+        "aviary",
+        "a-b",
+    ]
 
 
 def load_extension(name: str):

@@ -20,7 +20,7 @@ def two_clusters(count: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     mask = torch.zeros(count, GRID, GRID, dtype=torch.bool)
     for each in mask:
         y, x = torch.randint(2, 4, (2,), generator=g).tolist()
-        each[y:y + 4, x:x + 4] = True
+        each[y : y + 4, x : x + 4] = True
     centres = torch.eye(DIM)[:2]
     noise = 0.3 * torch.randn(count, DIM, GRID, GRID, generator=g)
     return torch.where(mask[:, None], centres[0][:, None, None], centres[1][:, None, None]) + noise, mask
@@ -98,8 +98,13 @@ def test_the_threshold_never_looks_at_test_boxes_but_the_named_variant_does(monk
     found = []
     for share in (0.05, 0.45):  # half a side of the boxes: objects are small, then they fill the image
         sides = np.concatenate([(0.5 - share) * images.sizes, (0.5 + share) * images.sizes], 1).astype(int)
-        monkeypatch.setattr(c2am, "open_data", lambda data, split, boxes=list(sides[:, None]):
-                            open_data(data, split) if split != "test" else _with_boxes(images, boxes))
+        monkeypatch.setattr(
+            c2am,
+            "open_data",
+            lambda data, split, boxes=list(sides[:, None]): (
+                open_data(data, split) if split != "test" else _with_boxes(images, boxes)
+            ),
+        )
         found.append(thresholds())
     (val_before, test_before), (val_after, test_after) = found
     assert val_before == val_after and test_before > test_after
@@ -107,6 +112,7 @@ def test_the_threshold_never_looks_at_test_boxes_but_the_named_variant_does(monk
 
 def _with_boxes(images, boxes):
     from types import SimpleNamespace
+
     return SimpleNamespace(ids=images.ids, boxes=boxes, sizes=images.sizes)
 
 
@@ -114,7 +120,10 @@ def test_a_finished_fit_trains_neither_stage_again(tmp_path, monkeypatch):
     first = create("c2am", PROFILE)
     first.fit(tmp_path)
     assert {p.parent.name for p in tmp_path.rglob("checkpoint.safetensors")} == {
-        tmp_path.name, "foreground", "classifier"}
+        tmp_path.name,
+        "foreground",
+        "classifier",
+    }
     monkeypatch.setattr(engine, "train", lambda *_: pytest.fail("trained again"))
     second = create("c2am", PROFILE)
     second.fit(tmp_path)

@@ -68,9 +68,7 @@ def test_other_input_sizes_interpolate_positions_as_open_clip_does():
     open_clip.model.resize_pos_embed(state, larger.model)
     larger.model.load_state_dict(state)
     images = some_images(height=48, width=48)
-    torch.testing.assert_close(
-        clip.encode_image(images), F.normalize(larger.model.encode_image(images), dim=-1)
-    )
+    torch.testing.assert_close(clip.encode_image(images), F.normalize(larger.model.encode_image(images), dim=-1))
 
 
 def test_a_size_that_the_patches_do_not_divide_is_refused():
@@ -98,9 +96,7 @@ def test_preprocess_squeezes_the_whole_image_and_standardises():
     image[:, 40:] = 255
     pixels = clip.preprocess([image, np.full((7, 9, 3), 255, np.uint8)])
     assert pixels.shape == (2, 3, 32, 32) and pixels.dtype == torch.float32
-    black, white = (
-        torch.tensor([(v - m) / s for m, s in zip(clip.mean, clip.std, strict=True)]) for v in (0, 1)
-    )
+    black, white = (torch.tensor([(v - m) / s for m, s in zip(clip.mean, clip.std, strict=True)]) for v in (0, 1))
     torch.testing.assert_close(pixels[0, :, :, :14], black[:, None, None].expand(3, 32, 14))
     torch.testing.assert_close(pixels[0, :, :, 18:], white[:, None, None].expand(3, 32, 14))
     torch.testing.assert_close(pixels[1], white[:, None, None].expand(3, 32, 32))
@@ -108,9 +104,7 @@ def test_preprocess_squeezes_the_whole_image_and_standardises():
 
 def test_preprocess_takes_a_tensor_as_well_as_arrays():
     clip = tiny_clip()
-    batch = torch.randint(
-        0, 256, (2, 3, 50, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    batch = torch.randint(0, 256, (2, 3, 50, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     arrays = [one.permute(1, 2, 0).numpy() for one in batch]
     torch.testing.assert_close(clip.preprocess(batch, 48), clip.preprocess(arrays, 48))
 
@@ -153,9 +147,7 @@ def test_a_local_checkpoint_loads_by_name_or_as_weights(architecture, tmp_path):
 def test_the_openai_tag_gets_quickgelu_though_the_architecture_lacks_it(architecture, tmp_path, monkeypatch):
     clip, file = tiny_clip(quick_gelu=True), tmp_path / "tiny.pt"
     torch.save(clip.model.state_dict(), file)
-    monkeypatch.setitem(
-        open_clip.pretrained._PRETRAINED, "tiny", {"openai": {"file": str(file), "quick_gelu": True}}
-    )
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", {"openai": {"file": str(file), "quick_gelu": True}})
     opened = load_clip("tiny/openai")
     assert isinstance(opened.tower.transformer.resblocks[0].mlp.gelu, QuickGELU)
     torch.testing.assert_close(opened.encode_image(some_images()), clip.encode_image(some_images()))

@@ -46,9 +46,7 @@ def full_grad_cam(clip, images, target, words):
     (gradient,) = torch.autograd.grad(score, seen)
     clip.model.requires_grad_(False)
     activation = seen[0].detach()
-    return (
-        (activation[:, 1:] * gradient[:, 1:].mean(dim=1, keepdim=True)).sum(-1).relu().unflatten(1, (4, -1))
-    )
+    return (activation[:, 1:] * gradient[:, 1:].mean(dim=1, keepdim=True)).sum(-1).relu().unflatten(1, (4, -1))
 
 
 @pytest.mark.parametrize("siblings", [False, True])
@@ -69,9 +67,7 @@ def test_one_class_without_background_words_gives_a_zero_map():
 
 
 def test_siblings_stand_in_for_background_words():
-    maps = clip_es(
-        tiny_clip(), some_images(), TARGETS, TEXT, None, ClipESSettings(siblings=True, affinity=False)
-    )
+    maps = clip_es(tiny_clip(), some_images(), TARGETS, TEXT, None, ClipESSettings(siblings=True, affinity=False))
     assert torch.equal(maps.amax((1, 2)), torch.ones(3))
 
 

@@ -18,10 +18,10 @@ def planted(images: int = 32, seed: int = 0) -> tuple[Batch, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(CLASSES, (images,), generator=random)
     x = 0.1 * torch.randn(images, DIM, SIDE, SIDE, generator=random)
-    x[:, CLASSES:, :, :SIDE // 2] += torch.rand(images, DIM - CLASSES, SIDE, SIDE // 2, generator=random)
+    x[:, CLASSES:, :, : SIDE // 2] += torch.rand(images, DIM - CLASSES, SIDE, SIDE // 2, generator=random)
     inside = torch.zeros(images, SIDE, SIDE, dtype=torch.bool)
     for i, (row, column) in enumerate(torch.randint(SIDE - 2, (images, 2), generator=random)):
-        inside[i, row:row + 3, column:column + 3] = True
+        inside[i, row : row + 3, column : column + 3] = True
         x[i, labels[i], inside[i]] += 4
     return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), random), inside
 
@@ -100,7 +100,7 @@ def test_descending_on_the_discrepancy_draws_the_target_onto_the_source():
         (gradient,) = torch.autograd.grad(mmd(source, target), target)
         target = (target - 20 * gradient).detach().requires_grad_()
     assert mmd(source, target) < 0.1 * before
-    assert (target.mean(0) - source.mean(0)).norm() < 0.5 * (2 * 8 ** 0.5)  # half of the shift
+    assert (target.mean(0) - source.mean(0)).norm() < 0.5 * (2 * 8**0.5)  # half of the shift
 
 
 def test_an_image_without_target_pixels_takes_no_part():

@@ -126,8 +126,11 @@ def left_over(folder: Path) -> list[str]:
 def test_an_interrupted_download_goes_on_where_it_stopped(data, made, site):
     archive = site.archive(cub_archive(made))
     site.cut = archive.size // 2
-    with pytest.raises(UserError, match=r"CUB_200_2011.tgz .*GB\) cannot be fetched: .*Run this again to go "
-                                        r"on"):
+    with pytest.raises(
+        UserError,
+        match=r"CUB_200_2011.tgz .*GB\) cannot be fetched: .*Run this again to go "
+        r"on",
+    ):
         fetching.download(archive)
     assert not archive.path.exists()
     part = next(data.glob(".*.part"))
@@ -335,8 +338,7 @@ def spoilt_cub(data, monkeypatch) -> ModuleType:
 
 def test_unreadable_images_are_counted_named_and_by_default_fatal(spoilt_cub, data):
     images = open_split("cub", "train")
-    with pytest.raises(UserError, match=f"2 of 12 images of cub/train cannot be used, first "
-                                        f"'{images.ids[3]}'.*skip"):
+    with pytest.raises(UserError, match=f"2 of 12 images of cub/train cannot be used, first '{images.ids[3]}'.*skip"):
         spoilt_cub.verify()
     lines = (data / "unreadable" / "cub-train.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == [images.ids[3], images.ids[7]]
@@ -348,8 +350,7 @@ def test_unreadable_images_are_counted_named_and_by_default_fatal(spoilt_cub, da
 
 
 def test_skip_leaves_out_the_listed_training_images_and_no_others(spoilt_cub, data):
-    with pytest.raises(UserError, match="cub-train.txt is missing; make it first: python data_scripts/cub.py "
-                                        "verify"):
+    with pytest.raises(UserError, match="cub-train.txt is missing; make it first: python data_scripts/cub.py verify"):
         open_split("cub", "train", unreadable="skip")
     everything = open_split("cub", "train")
     with pytest.raises(UserError):
@@ -377,8 +378,7 @@ def test_a_list_of_other_images_or_an_unknown_setting_is_refused(data):
     files.unreadable_list("cub", "train").write_text("elsewhere/1.jpg\tcannot be read\n")
     with pytest.raises(UserError, match="lists images that cub/train does not have; run `verify` again"):
         open_split("cub", "train", unreadable="skip")
-    with pytest.raises(UserError, match="unknown value of data.unreadable 'ignore'; choose one of: fatal, "
-                                        "skip"):
+    with pytest.raises(UserError, match="unknown value of data.unreadable 'ignore'; choose one of: fatal, skip"):
         open_split("cub", "train", unreadable="ignore")
 
 
@@ -440,8 +440,9 @@ def imagenet(data, made, site, monkeypatch) -> ModuleType:
     miniature.make_ilsvrc(made)
     train = miniature.pack_ilsvrc_train(made / "ILSVRC" / "train", made / "train.tar")
     val = miniature.pack(made / "ILSVRC" / "val", made / "val.tar", ".")
-    monkeypatch.setattr(module, "MD5", {"train": f"md5:{fetching.digest(train, 'md5')}",
-                                        "val": f"md5:{fetching.digest(val, 'md5')}"})
+    monkeypatch.setattr(
+        module, "MD5", {"train": f"md5:{fetching.digest(train, 'md5')}", "val": f"md5:{fetching.digest(val, 'md5')}"}
+    )
     rename_as_released(made)
     name = "imagenetv2-threshold0.7"
     path = miniature.pack(made / "renamed", made / f"{name}.tar.gz", f"{name}-format-val")
@@ -473,8 +474,13 @@ def same_image(split: str, index: int, made: Path) -> bool:
 def test_ilsvrc_fetch_brings_imagenetv2_and_says_what_the_user_must_bring(imagenet, data, made, capsys):
     imagenet.fetch()
     out = capsys.readouterr().out
-    for part in ("ilsvrc/val: 6 images of 3 classes", "may not be fetched by a program: register at",
-                 "ilsvrc/train: MISSING", "138 GB", "no number from it is the benchmark's"):  # fmt: skip
+    for part in (
+        "ilsvrc/val: 6 images of 3 classes",
+        "may not be fetched by a program: register at",
+        "ilsvrc/train: MISSING",
+        "138 GB",
+        "no number from it is the benchmark's",
+    ):
         assert part in out
     assert all(same_image("val", index, made) for index in range(6))
     assert left_over(data / "ILSVRC") == ["val2", "wnids.txt"]
@@ -546,8 +552,9 @@ def test_imagenetv2_with_its_first_names_needs_no_mapping(imagenet, data, made):
     assert len(open_split("ilsvrc", "val")) == 6
 
 
-@pytest.mark.parametrize("spoil", [lambda t: t.replace("0/", "1/", 1), lambda t: t.split("\n", 1)[1],
-                                   lambda t: t.replace(",", ";")])
+@pytest.mark.parametrize(
+    "spoil", [lambda t: t.replace("0/", "1/", 1), lambda t: t.split("\n", 1)[1], lambda t: t.replace(",", ";")]
+)
 def test_a_mapping_that_is_not_one_to_one_within_classes_is_refused(imagenet, data, made, spoil):
     mapping = data / "wsol-metadata" / "ILSVRC" / "val" / "mapping.txt"
     mapping.write_text(spoil(mapping.read_text()))
@@ -562,8 +569,7 @@ def test_images_in_each_others_place_are_noticed_by_their_sizes(imagenet, data, 
     first.rename(made / "held")
     second.rename(first)
     (made / "held").rename(second)
-    with pytest.raises(UserError, match="2 of 6 images of ilsvrc/val cannot be used.*pixels where the split "
-                                        "files say"):
+    with pytest.raises(UserError, match="2 of 6 images of ilsvrc/val cannot be used.*pixels where the split files say"):
         fetching.verify("ilsvrc", ["val"])
 
 
@@ -595,8 +601,7 @@ def test_the_published_split_files_have_the_recorded_checksums_and_counts(shared
 def test_a_changed_split_file_is_named(data, site, monkeypatch):
     module = script("wsol_metadata", monkeypatch)
     miniature.make_cub(data)
-    with pytest.raises(UserError, match="class_labels.txt is not the official file or was cut off: its "
-                                        "sha256 is"):
+    with pytest.raises(UserError, match="class_labels.txt is not the official file or was cut off: its sha256 is"):
         module.verify()
     name = "CUB/val/image_ids.txt"
     site[f"{module.RELEASE}/metadata/{name}"] = b"another file"
@@ -617,7 +622,6 @@ def test_a_shrunken_profile_runs_on_its_miniature_from_features_to_metrics(data,
     run = runs.ensure(runs.Request(miniature.shrunken(profile), "tedloc", device="cpu"))
     assert run.metrics["provenance"]["num_images"] == 6 and 0 <= run["MaxBoxAcc@0.5"] <= 100
     assert len(run.per_image()) == 6 and run.metrics["teacher"]["MaxBoxAcc@0.5"] >= 0
-
 
 
 def test_the_miniatures_are_drawn_where_there_are_no_photos(data, monkeypatch):

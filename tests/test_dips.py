@@ -21,7 +21,7 @@ def blob(row: int, column: int, random: torch.Generator | None = None) -> torch.
     """(SIDE, SIDE) uint8 map with a bright 3x3 square on a dim ramp, or on its values in random order."""
     ramp = torch.linspace(0, 60, SIDE * SIDE)
     ramp = (ramp if random is None else ramp[torch.randperm(len(ramp), generator=random)]).view(SIDE, SIDE)
-    ramp[row:row + 3, column:column + 3] = 255
+    ramp[row : row + 3, column : column + 3] = 255
     return ramp.to(torch.uint8)
 
 
@@ -33,8 +33,8 @@ def evidence(labels: torch.Tensor, row: int, column: int) -> torch.Tensor:
     x = torch.zeros(len(labels), DIM, SIDE, SIDE)
     for i, label in enumerate(labels):
         x[i, (label + 1) % CLASSES] = 2
-        x[i, :, row:row + 3, column:column + 3] = 0
-        x[i, label, row:row + 3, column:column + 3] = 4
+        x[i, :, row : row + 3, column : column + 3] = 0
+        x[i, label, row : row + 3, column : column + 3] = 4
     return x
 
 
@@ -110,7 +110,7 @@ def test_the_decoder_finds_the_object_that_noisy_proposals_share():
     labels = torch.arange(16) % CLASSES
     random = torch.Generator().manual_seed(0)
     places = torch.randint(SIDE - 2, (16, 2, 2), generator=random).tolist()
-    x = torch.cat([evidence(labels[i:i + 1], *places[i][0]) for i in range(16)])
+    x = torch.cat([evidence(labels[i : i + 1], *places[i][0]) for i in range(16)])
     # one proposal of each image is right, the other anywhere
     method.proposals = torch.stack([torch.stack([blob(*place, random) for place in pair]) for pair in places])
     optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)

@@ -16,9 +16,22 @@ from toy_training import UNEVEN, Pictures, X, model, stepper
 from tedloc import distributed, engine, runs, train
 from tedloc.errors import UserError
 
-ARGUMENTS = ["--profile", "smoke", "--data.per-class", "2", "--optimiser.batch-size", "10",
-             "--optimiser.epochs", "2", "--evaluation.batch-size", "8", "--evaluation.step", "0.01",
-             "--evaluation.keep-maps", "7"]
+ARGUMENTS = [
+    "--profile",
+    "smoke",
+    "--data.per-class",
+    "2",
+    "--optimiser.batch-size",
+    "10",
+    "--optimiser.epochs",
+    "2",
+    "--evaluation.batch-size",
+    "8",
+    "--evaluation.step",
+    "0.01",
+    "--evaluation.keep-maps",
+    "7",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +53,22 @@ def two(tmp_path_factory):
                 file.unlink()
         script = Path(__file__).with_name("toy_training.py")
         done = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
-             "shared", str(folder), *ARGUMENTS], capture_output=True, text=True, timeout=300,
-            env=os.environ | {"TEDLOC_RUNS": str(folder / "two"), "OMP_NUM_THREADS": "1"})
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node=2",
+                str(script),
+                "shared",
+                str(folder),
+                *ARGUMENTS,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"TEDLOC_RUNS": str(folder / "two"), "OMP_NUM_THREADS": "1"},
+        )
     assert done.returncode == 0, done.stderr[-4000:]
     (folder / "printed.txt").write_text(done.stdout)
     return folder
@@ -111,9 +137,13 @@ def test_a_process_draws_its_rows_of_what_one_process_draws(monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 2)
 
     def draw(g, n):
-        return [torch.rand(n, 3, generator=g), torch.randn((n, 2), generator=g),
-                torch.randint(9, (n,), generator=g), torch.randint(2, 9, size=(n, 1), generator=g),
-                torch.randperm(5, generator=g)]
+        return [
+            torch.rand(n, 3, generator=g),
+            torch.randn((n, 2), generator=g),
+            torch.randint(9, (n,), generator=g),
+            torch.randint(2, 9, size=(n, 1), generator=g),
+            torch.randperm(5, generator=g),
+        ]
 
     whole = draw(torch.Generator().manual_seed(3), 7)
     generator = torch.Generator().manual_seed(3)

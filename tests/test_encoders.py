@@ -66,9 +66,7 @@ def test_preprocessing_leaves_an_image_of_the_right_size_alone():
 def test_lite0_gets_x_minus_127_over_128():
     encoder = load_encoder("efficientnet-lite0", image_size=32, weights="random")
     assert torch.allclose(encoder.preprocess([np.full((32, 32, 3), 255, np.uint8)]), torch.tensor(1.0))
-    assert torch.allclose(
-        encoder.preprocess([np.full((32, 32, 3), 127, np.uint8)]), torch.tensor(0.0), atol=1e-6
-    )
+    assert torch.allclose(encoder.preprocess([np.full((32, 32, 3), 127, np.uint8)]), torch.tensor(0.0), atol=1e-6)
 
 
 # Transformers
@@ -95,10 +93,12 @@ def test_the_grid_lies_as_the_image_does():
 
 @pytest.mark.parametrize(
     "name, size, dim, grid",
-    [("timm/eva_large_patch14_196.in22k_ft_in22k_in1k", 224, 1024, 16),
-     ("timm/eva_large_patch14_196.in22k_ft_in22k_in1k", None, 1024, 14),
-     ("timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", None, 1024, 32)],
-)  # fmt: skip
+    [
+        ("timm/eva_large_patch14_196.in22k_ft_in22k_in1k", 224, 1024, 16),
+        ("timm/eva_large_patch14_196.in22k_ft_in22k_in1k", None, 1024, 14),
+        ("timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", None, 1024, 32),
+    ],
+)
 def test_eva_shapes_and_normalisation(name, size, dim, grid):
     with torch.device("meta"):  # shapes only: 300 million weights stay unmade
         encoder = load_encoder(name, image_size=size, weights="random", device="meta")
@@ -110,11 +110,13 @@ def test_eva_shapes_and_normalisation(name, size, dim, grid):
 
 @pytest.mark.parametrize(
     "name, size, mean",
-    [("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, (0.5, 0.5, 0.5)),
-     ("timm/deit_small_patch16_224.fb_in1k", 224, (0.485, 0.456, 0.406)),
-     ("timm/vit_base_patch16_clip_224.openai", 224, (0.48145466, 0.4578275, 0.40821073)),
-     ("timm/vit_base_patch16_384.augreg_in21k_ft_in1k", 384, (0.5, 0.5, 0.5))],
-)  # fmt: skip
+    [
+        ("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", 224, (0.5, 0.5, 0.5)),
+        ("timm/deit_small_patch16_224.fb_in1k", 224, (0.485, 0.456, 0.406)),
+        ("timm/vit_base_patch16_clip_224.openai", 224, (0.48145466, 0.4578275, 0.40821073)),
+        ("timm/vit_base_patch16_384.augreg_in21k_ft_in1k", 384, (0.5, 0.5, 0.5)),
+    ],
+)
 def test_size_and_normalisation_are_those_of_the_weights(name, size, mean):
     with torch.device("meta"):
         encoder = load_encoder(name, weights="random", device="meta")
@@ -124,9 +126,7 @@ def test_size_and_normalisation_are_those_of_the_weights(name, size, mean):
     assert torch.allclose(encoder.preprocess([grey])[0, :, 7, 7], torch.tensor(expected), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name, dim, grid", [("timm/resnet18", 512, 2), ("timm/swin_tiny_patch4_window7_224", 768, 2)]
-)
+@pytest.mark.parametrize("name, dim, grid", [("timm/resnet18", 512, 2), ("timm/swin_tiny_patch4_window7_224", 768, 2)])
 def test_other_timm_models_give_their_last_features(name, dim, grid):
     encoder = load_encoder(name, image_size=64, weights="random")
     assert encoder(encoder.preprocess(noise(1))).shape == (1, dim, grid, grid)
@@ -212,9 +212,7 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(
-        UserError, match="cannot be fetched .*timm/vit_tiny_patch16_224.* set encoder.weights"
-    ):
+    with pytest.raises(UserError, match="cannot be fetched .*timm/vit_tiny_patch16_224.* set encoder.weights"):
         load_encoder(VIT)
 
 
@@ -295,9 +293,7 @@ def test_logits_are_the_mean_of_the_class_maps_and_match_the_network():
     raw = torch.einsum("bchw,kc->bkhw", features, cam.weight)
     assert torch.allclose(raw.mean((2, 3)) + cam.bias, scores, atol=1e-5)
     maps = cam.maps(features, torch.tensor([2, 0, 1]))
-    assert torch.allclose(maps.amin((1, 2)), torch.zeros(3)) and torch.allclose(
-        maps.amax((1, 2)), torch.ones(3)
-    )
+    assert torch.allclose(maps.amin((1, 2)), torch.zeros(3)) and torch.allclose(maps.amax((1, 2)), torch.ones(3))
     assert maps[0].flatten().argmax() == raw[0, 2].flatten().argmax()
 
 

@@ -104,8 +104,9 @@ def test_an_epoch_visits_every_image_at_most_once_and_drops_only_a_small_rest():
     assert len(np.concatenate(list(engine.epoch_batches(5, 32, torch.Generator())))) == 5
 
 
-@pytest.mark.parametrize("precision, dtype", [("auto", torch.float32), ("float32", torch.float32),
-                                              ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bf16", torch.bfloat16)]
+)
 def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, dtype):
     seen = set()
 
@@ -119,10 +120,13 @@ def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, dtype)
     assert (trained(X).argmax(1) == Y).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("changes, sentence", [
-    ({"precision": "fp8"}, "unknown precision 'fp8'"),
-    ({"kind": "lion"}, "unknown kind of optimiser 'lion'"),
-])
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"kind": "lion"}, "unknown kind of optimiser 'lion'"),
+    ],
+)
 def test_an_unknown_setting_is_named(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         engine.train(model(), stepper(), len(X), replace(SETTINGS, **changes), 0)

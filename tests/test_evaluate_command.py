@@ -66,8 +66,21 @@ class Folder:
     def run(self, *extra, split="test"):
         out = self.root / "out.json"
         out.unlink(missing_ok=True)
-        evaluate.main(["--scoremap-root", str(self.maps_of(split)), "--metadata-root", str(self.metadata), "--dataset",
-                       "CUB", "--split", split, "--json", str(out), *map(str, extra)])
+        evaluate.main(
+            [
+                "--scoremap-root",
+                str(self.maps_of(split)),
+                "--metadata-root",
+                str(self.metadata),
+                "--dataset",
+                "CUB",
+                "--split",
+                split,
+                "--json",
+                str(out),
+                *map(str, extra),
+            ]
+        )
         return json.loads(out.read_text())
 
 
@@ -134,8 +147,21 @@ def test_per_image_file_has_a_line_an_image(folder):
 def test_result_does_not_depend_on_workers_and_the_module_runs_as_a_command(folder):
     alone = folder.run()
     out = folder.root / "parallel.json"
-    command = [sys.executable, "-m", "tedloc.evaluate", "--scoremap-root", folder.maps_of("test"), "--metadata-root",
-               folder.metadata, "--dataset", "CUB", "--workers", "2", "--json", out]
+    command = [
+        sys.executable,
+        "-m",
+        "tedloc.evaluate",
+        "--scoremap-root",
+        folder.maps_of("test"),
+        "--metadata-root",
+        folder.metadata,
+        "--dataset",
+        "CUB",
+        "--workers",
+        "2",
+        "--json",
+        out,
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(out.read_text()) == alone

@@ -23,9 +23,7 @@ def meter(noise: float, seed: int, prefix: str = "image") -> LocalizationMeter:
     boxes = [np.concatenate([low[n], high[n]])[None] for n in range(IMAGES)]
     scores = rng.random((IMAGES, CLASSES)) + 0.3 / noise * np.eye(CLASSES)[labels]
     found = LocalizationMeter(grid=GRID, step=0.01)
-    found.update(
-        [f"{prefix}{n:02d}" for n in range(IMAGES)], maps, boxes, np.full((IMAGES, 2), GRID), labels, scores
-    )
+    found.update([f"{prefix}{n:02d}" for n in range(IMAGES)], maps, boxes, np.full((IMAGES, 2), GRID), labels, scores)
     return found
 
 
@@ -66,14 +64,10 @@ def test_a_subset_is_scored_at_the_threshold_of_all_images(bad):
 
 
 def test_a_carried_threshold_is_that_of_the_validation_meter(good, bad):
-    expected = [
-        one.compute(val=other)["MaxBoxAcc@0.5 (val threshold)"] for one, other in zip(good, bad, strict=True)
-    ]
+    expected = [one.compute(val=other)["MaxBoxAcc@0.5 (val threshold)"] for one, other in zip(good, bad, strict=True)]
     assert evidence.values(good, "MaxBoxAcc@0.5 (val threshold)", val=bad) == pytest.approx(expected)
     everything = np.ones(IMAGES, bool)
-    assert evidence.values(
-        good, "MaxBoxAcc@0.5 (val threshold)", val=bad, subset=everything
-    ) == pytest.approx(expected)
+    assert evidence.values(good, "MaxBoxAcc@0.5 (val threshold)", val=bad, subset=everything) == pytest.approx(expected)
 
 
 def test_equal_results_differ_by_nothing(good):
@@ -115,11 +109,7 @@ def test_an_order_holds_only_when_every_pair_shows_it(good, bad):
     assert evidence.judge_order("c", {"good": 2, "bad": 1}, found).holds is True
     assert evidence.judge_order("c", {"good": 1, "bad": 2}, found).holds is False
     undecided = evidence.judge_order("c", {"good": 3, "bad": 2, "same": 1}, found)
-    assert (
-        undecided.holds is None
-        and "2 of 3 pairs" in undecided.evidence
-        and "bad / same" in undecided.evidence
-    )
+    assert undecided.holds is None and "2 of 3 pairs" in undecided.evidence and "bad / same" in undecided.evidence
     assert evidence.judge_order("c", {"good": 2, "bad": 1}, found, decidable=False).holds is None
 
 

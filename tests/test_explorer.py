@@ -32,8 +32,15 @@ def images() -> Pictures:
     rng = np.random.default_rng(0)
     low = rng.integers(0, 15, (IMAGES, 2, 2))  # two boxes an image
     found = [np.concatenate([each, each + 18], 1) for each in low]
-    return Pictures("toy", "test", [f"image{n}" for n in range(IMAGES)], np.arange(IMAGES) % CLASSES, found,
-                    np.tile([WIDTH, HEIGHT], (IMAGES, 1)), ["<wren>", "finch & co", "owl"])  # fmt: skip
+    return Pictures(
+        "toy",
+        "test",
+        [f"image{n}" for n in range(IMAGES)],
+        np.arange(IMAGES) % CLASSES,
+        found,
+        np.tile([WIDTH, HEIGHT], (IMAGES, 1)),
+        ["<wren>", "finch & co", "owl"],
+    )
 
 
 def scored(images: Pictures, seed: int, shape: tuple[int, int], grid: int = 64) -> explorer.Method:
@@ -52,8 +59,11 @@ def methods(images) -> dict[str, explorer.Method]:
     boxed = LocalizationMeter(grid=64, step=0.01)
     predicted = np.random.default_rng(5).integers(0, 30, (IMAGES, 4)) + [0, 0, 30, 30]
     boxed.update_boxes(images.ids, predicted, images.boxes, images.sizes, images.labels)
-    return {"A": scored(images, 1, (7, 9)), "B": scored(images, 2, (64, 64)),
-            "boxes": explorer.Method(boxed, None, np.zeros((IMAGES, 4, 4), np.float16))}  # fmt: skip
+    return {
+        "A": scored(images, 1, (7, 9)),
+        "B": scored(images, 2, (64, 64)),
+        "boxes": explorer.Method(boxed, None, np.zeros((IMAGES, 4, 4), np.float16)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +181,11 @@ def test_the_static_figure_shows_the_same_boxes(explored):
     figure = explorer.static_localization(explored, ("A", "boxes"), count=3)
     shown = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel().startswith("IoU")]
     steps = (explored.payload["methods"][0]["oracle"], 0)
-    assert shown == [f"IoU {explorer.state(explored.payload, method, image, step)['iou']:.2f}"
-                     for image in (0, 4, 8) for method, step in zip((0, 2), steps)]  # fmt: skip
+    assert shown == [
+        f"IoU {explorer.state(explored.payload, method, image, step)['iou']:.2f}"
+        for image in (0, 4, 8)
+        for method, step in zip((0, 2), steps)
+    ]
     plt.close(figure)
 
 
@@ -216,8 +229,10 @@ def test_of_many_classes_some_are_shown_and_all_are_orthogonalised():
 @pytest.mark.parametrize("script", ["explorer.js", "anchors.js"])
 def test_a_script_does_nothing_on_pages_without_its_piece(script):
     """It asks the page for its elements and stops there: nothing else of a page exists for it here."""
-    page = ("const querySelectorAll = (name) => { console.log(name); return []; };"
-            'globalThis.document = { readyState: "complete", querySelectorAll };'
-            f"require({json.dumps(str(STATIC / script))});")  # fmt: skip
+    page = (
+        "const querySelectorAll = (name) => { console.log(name); return []; };"
+        'globalThis.document = { readyState: "complete", querySelectorAll };'
+        f"require({json.dumps(str(STATIC / script))});"
+    )
     done = subprocess.run(["node", "-e", page], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.strip() == f".tedloc-{script.removesuffix('.js')}"

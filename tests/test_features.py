@@ -21,7 +21,7 @@ from tedloc.settings import DataSettings, EncoderSettings, override
 
 COUNT = 120
 DATA, CACHED, ANEW = DataSettings(), EncoderSettings(), EncoderSettings(cache=False)
-HALF = {"rtol": 2 ** -10, "atol": 1e-6}  # a step of fp16
+HALF = {"rtol": 2**-10, "atol": 1e-6}  # a step of fp16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,19 @@ def tiny(request, monkeypatch):
     module._encoder.cache_clear()
     monkeypatch.setattr(Body, "asked", 0)
     if "smoke" not in request.node.name:
-        images = Noise("birds", "train", [f"{i}.jpg" for i in range(COUNT)], np.arange(COUNT) % 2,
-                       [np.zeros((0, 4), np.int64)] * COUNT, np.tile((24, 20), (COUNT, 1)), ["wren", "crow"])
+        images = Noise(
+            "birds",
+            "train",
+            [f"{i}.jpg" for i in range(COUNT)],
+            np.arange(COUNT) % 2,
+            [np.zeros((0, 4), np.int64)] * COUNT,
+            np.tile((24, 20), (COUNT, 1)),
+            ["wren", "crow"],
+        )
         monkeypatch.setattr(module, "open_data", lambda *_: images)
-        monkeypatch.setattr(module, "load_encoder",
-                            lambda *_, **__: Encoder("tiny", Body(), 6, 16, (0.5,) * 3, (0.2,) * 3))
+        monkeypatch.setattr(
+            module, "load_encoder", lambda *_, **__: Encoder("tiny", Body(), 6, 16, (0.5,) * 3, (0.2,) * 3)
+        )
     yield
     module._encoder.cache_clear()
 
@@ -145,9 +153,13 @@ def test_a_check_on_demand_finds_a_damaged_chunk_and_mends_it(capsys):
 def test_gpus_of_one_machine_share_a_cache_and_other_settings_do_not(monkeypatch):
     folders = []
     monkeypatch.setattr(module, "stored_maps", lambda folder, *_, **__: folders.append(folder))
-    for settings, device in [(CACHED, "cuda:0"), (CACHED, "cuda:1"), (CACHED, "cpu"),
-                             (dataclasses.replace(CACHED, image_size=32), "cpu"),
-                             (dataclasses.replace(CACHED, mirror=False), "cpu")]:
+    for settings, device in [
+        (CACHED, "cuda:0"),
+        (CACHED, "cuda:1"),
+        (CACHED, "cpu"),
+        (dataclasses.replace(CACHED, image_size=32), "cpu"),
+        (dataclasses.replace(CACHED, mirror=False), "cpu"),
+    ]:
         features(DATA, "train", settings, device)
     assert folders[0] == folders[1] and len(set(folders)) == 4
 

@@ -13,23 +13,30 @@ from tedloc import plots
 EXTENSION = Path(__file__).resolve().parent.parent / "book" / "_ext" / "lean_pages.py"
 
 
-@pytest.mark.parametrize("drawn, begins", [
-    (lambda ax: ax.plot([0, 1]), b"\x89PNG"),
-    (lambda ax: ax.imshow(np.eye(20)), b"\x89PNG"),
-    (lambda ax: ax.imshow(np.zeros((8, 8, 3))), b"\xff\xd8"),
-    (lambda ax: ax.imshow(np.zeros((400, 400))), b"\xff\xd8"),
-], ids=["curve", "small matrix", "photo", "large matrix"])  # fmt: skip
+@pytest.mark.parametrize(
+    "drawn, begins",
+    [
+        (lambda ax: ax.plot([0, 1]), b"\x89PNG"),
+        (lambda ax: ax.imshow(np.eye(20)), b"\x89PNG"),
+        (lambda ax: ax.imshow(np.zeros((8, 8, 3))), b"\xff\xd8"),
+        (lambda ax: ax.imshow(np.zeros((400, 400))), b"\xff\xd8"),
+    ],
+    ids=["curve", "small matrix", "photo", "large matrix"],
+)
 def test_figures_with_photos_or_large_matrices_are_jpeg_and_others_png(drawn, begins):
     figure = Figure(figsize=(2, 2))
     drawn(figure.subplots())
     assert plots.picture(figure).startswith(begins)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("Short words.", "Short words."),
-    ("A sentence that ends. " + "word " * 60, "A sentence that ends."),
-    ("word " * 60, ("word " * 60)[:199] + " …"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("Short words.", "Short words."),
+        ("A sentence that ends. " + "word " * 60, "A sentence that ends."),
+        ("word " * 60, ("word " * 60)[:199] + " …"),
+    ],
+)
 def test_a_page_is_described_by_the_beginning_of_its_first_paragraph(text, said):
     spec = importlib.util.spec_from_file_location("lean_pages", EXTENSION)
     lean_pages = importlib.util.module_from_spec(spec)

@@ -74,8 +74,10 @@ def test_the_kept_maps_are_those_of_the_pass_itself(tiny):
 
 def test_another_word_gives_another_map(tiny):
     with torch.no_grad():
-        finch, wren, again = (map_of(tiny, latents(), tiny.prompts("a photo of a ", [ids] * 2))
-                              for ids in map(tiny.text.words, ("finch", "wren", "finch")))
+        finch, wren, again = (
+            map_of(tiny, latents(), tiny.prompts("a photo of a ", [ids] * 2))
+            for ids in map(tiny.text.words, ("finch", "wren", "finch"))
+        )
     assert torch.equal(finch, again)
     assert (finch - wren).abs().max() > 1e-3 * finch.mean()
 
@@ -174,8 +176,11 @@ def shipped(tiny, tmp_path, monkeypatch):
     shutil.copytree(paths.WEIGHTS, tmp_path / "weights")
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
     file = paths.WEIGHTS / "diffusion.safetensors"
-    state = {f"{part}.{name}": value.half().contiguous() for part, module in ld.trained_parts(tiny).items()
-             for name, value in module.state_dict().items()}
+    state = {
+        f"{part}.{name}": value.half().contiguous()
+        for part, module in ld.trained_parts(tiny).items()
+        for name, value in module.state_dict().items()
+    }
     safetensors.torch.save_file(state, file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     record = {"sha256": sha256, "scaling_factor": 0.5, "text_sha256": towers.records()["clip"]["sha256"]}
@@ -216,28 +221,45 @@ def stable(tmp_path_factory):
     import diffusers
     import open_clip
     import transformers
+
     folder = tmp_path_factory.mktemp("stable-diffusion")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         diffusers.AutoencoderKL(
-            block_out_channels=(8, 8), norm_num_groups=4, sample_size=32, scaling_factor=0.18215,
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            sample_size=32,
+            scaling_factor=0.18215,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
         ).save_pretrained(folder / "vae")
         diffusers.UNet2DConditionModel(
-            sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16, 16),
-            norm_num_groups=4, cross_attention_dim=16, attention_head_dim=2,
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=1,
+            block_out_channels=(8, 16, 16),
+            norm_num_groups=4,
+            cross_attention_dim=16,
+            attention_head_dim=2,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         ).save_pretrained(folder / "unet")
-        transformers.CLIPTextModel(transformers.CLIPTextConfig(
-            vocab_size=49408, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2,
-        )).save_pretrained(folder / "text_encoder")
+        transformers.CLIPTextModel(
+            transformers.CLIPTextConfig(
+                vocab_size=49408,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+            )
+        ).save_pretrained(folder / "text_encoder")
     diffusers.DDPMScheduler(**ld.TIMES).save_pretrained(folder / "scheduler")
     words = open_clip.SimpleTokenizer()
     renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     transformers.CLIPTokenizer(
-        {renamed.get(word, word): i for word, i in words.encoder.items()}, list(words.bpe_ranks),
+        {renamed.get(word, word): i for word, i in words.encoder.items()},
+        list(words.bpe_ranks),
     ).save_pretrained(folder / "tokenizer")
     return folder
 

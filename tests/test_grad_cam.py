@@ -39,9 +39,16 @@ def test_on_a_pooled_linear_classifier_it_is_the_positive_part_of_cam_up_to_scal
 
 
 def test_with_a_convolutional_encoder_its_maps_are_the_positive_part_of_cams():
-    profile = override(profiles.get("smoke"), {
-        "data.per_class": 1, "encoder.name": "efficientnet-lite0", "encoder.image_size": 64,
-        "encoder.weights": "random", "encoder.mirror": False})
+    profile = override(
+        profiles.get("smoke"),
+        {
+            "data.per_class": 1,
+            "encoder.name": "efficientnet-lite0",
+            "encoder.image_size": 64,
+            "encoder.weights": "random",
+            "encoder.mirror": False,
+        },
+    )
     cam, gradient = LinearCAM(profile), GradCAM(profile)
     cam.fit(), gradient.fit()
     for theirs, ours in zip(cam.predict("val"), gradient.predict("val"), strict=True):
@@ -52,10 +59,15 @@ def test_with_a_convolutional_encoder_its_maps_are_the_positive_part_of_cams():
             assert torch.allclose(ours.routes[route].scores, theirs.routes[route].scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("name, size, weights", [
-    ("aviary/encoder", None, None), ("timm/vit_tiny_patch16_224", 64, "random"),
-    ("timm/deit_tiny_distilled_patch16_224", 64, "random"), ("timm/eva02_tiny_patch14_224", 56, "random"),
-])
+@pytest.mark.parametrize(
+    "name, size, weights",
+    [
+        ("aviary/encoder", None, None),
+        ("timm/vit_tiny_patch16_224", 64, "random"),
+        ("timm/deit_tiny_distilled_patch16_224", 64, "random"),
+        ("timm/eva02_tiny_patch14_224", 56, "random"),
+    ],
+)
 def test_a_vits_map_covers_its_patches_and_changes_with_the_class(name, size, weights):
     encoder, layer, scores = vit(name, size, weights)
     prefix = encoder.body.num_prefix_tokens

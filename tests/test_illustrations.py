@@ -97,12 +97,14 @@ def test_pulls_are_the_gradient_of_the_loss(image):
     there[0, :, 1, 2] += step * unit
     back[0, :, 1, 2] -= step * unit
     assert float(loss(back, g) - loss(there, g)) / (2 * step) == pytest.approx(
-        float(found["I_CL"].anchor[1, 2]), rel=1e-3)
+        float(found["I_CL"].anchor[1, 2]), rel=1e-3
+    )
     there, back = g.clone(), g.clone()
     there[0, 1, 2] += step
     back[0, 1, 2] -= step
     assert float(loss(z, back) - loss(z, there)) / (2 * step) == pytest.approx(
-        float(found["I_CL"].object[1, 2]), rel=1e-3, abs=1e-7)
+        float(found["I_CL"].object[1, 2]), rel=1e-3, abs=1e-7
+    )
 
 
 def test_a_loss_that_is_switched_off_pulls_nothing(image):

@@ -61,12 +61,15 @@ compute(Path(folder), notes)
 """
 
 
-@pytest.mark.parametrize("moment, finished", [
-    ("half of the rows written", 2),
-    ("rows written, checksum not", 2),
-    ("half of the checksum written", 2),
-    ("checksum written", 3),
-])
+@pytest.mark.parametrize(
+    "moment, finished",
+    [
+        ("half of the rows written", 2),
+        ("rows written, checksum not", 2),
+        ("half of the checksum written", 2),
+        ("checksum written", 3),
+    ],
+)
 def test_a_process_killed_in_the_third_batch_loses_at_most_that_batch(moment, finished, tmp_path):
     process = start(DIE, moment, tmp_path / "store", tmp_path / "before")
     process.communicate()
@@ -156,8 +159,7 @@ def test_a_file_cut_short_is_noticed_without_asking_for_a_check(tmp_path):
 
 def test_a_whole_store_is_read_without_its_teacher_and_cannot_be_written_to(tmp_path):
     compute(tmp_path / "store", tmp_path / "notes")
-    maps = stored_maps(tmp_path / "store", IDS, lambda: pytest.fail("loaded"), what="maps", settings={},
-                       verify=True)
+    maps = stored_maps(tmp_path / "store", IDS, lambda: pytest.fail("loaded"), what="maps", settings={}, verify=True)
     with pytest.raises(ValueError, match="read-only"):
         maps[0] = 0
 
@@ -165,8 +167,13 @@ def test_a_whole_store_is_read_without_its_teacher_and_cannot_be_written_to(tmp_
 def test_a_store_says_what_it_holds(tmp_path):
     compute(tmp_path / "store", tmp_path / "notes")
     index = json.loads((tmp_path / "store" / "index.json").read_text())
-    assert index == {"what": "maps of birds/train", "shape": [COUNT, 3, 5], "dtype": "|u1",
-                     "images a chunk": CHUNK, "settings": {"a": 1}}
+    assert index == {
+        "what": "maps of birds/train",
+        "shape": [COUNT, 3, 5],
+        "dtype": "|u1",
+        "images a chunk": CHUNK,
+        "settings": {"a": 1},
+    }
     with gzip.open(tmp_path / "store" / "images.txt.gz", "rt") as lines:
         assert lines.read().split() == IDS
 
@@ -179,8 +186,7 @@ def test_the_size_is_told_before_anything_is_computed(tmp_path, capsys):
         return true_rows(index)
 
     with pytest.raises(KeyboardInterrupt):
-        stored_maps(tmp_path, IDS, lambda: rows, what="maps of birds/train", unit="images x 2 views",
-                    settings={})
+        stored_maps(tmp_path, IDS, lambda: rows, what="maps of birds/train", unit="images x 2 views", settings={})
     assert [size_text(size) for size in (6.28e9, 1.34e12, 999)] == ["6.3 GB", "1.3 TB", "1.0 kB"]
 
 
@@ -257,6 +263,8 @@ def test_clip_es_maps_of_a_killed_and_resumed_process_are_those_of_one_that_was_
     process.communicate()
     assert process.returncode == -signal.SIGKILL and list(MapStore(tmp_path / "killed").missing()) == [1, 2]
     ids = IDS[: 2 * CHUNK + 20]
-    resumed, whole = (stored_maps(tmp_path / name, ids, lambda: clip_es_maps, what="CAMs", settings={})
-                      for name in ("killed", "whole"))
+    resumed, whole = (
+        stored_maps(tmp_path / name, ids, lambda: clip_es_maps, what="CAMs", settings={})
+        for name in ("killed", "whole")
+    )
     assert np.array_equal(resumed, whole) and whole.max() == 255

@@ -37,8 +37,6 @@ def test_a_method_predicts_every_image_once_with_one_map_and_one_row_of_scores(n
             assert torch.allclose(true.maps[right], predicted.maps[right], atol=1e-5)
 
 
-
-
 def test_an_unknown_method_is_named():
     with pytest.raises(UserError, match="unknown method 'camm'"):
         create("camm", PROFILE)
@@ -158,13 +156,16 @@ def test_the_train_command_writes_the_metrics_it_prints(tmp_path, capsys):
     assert {"commit", "versions", "device", "seconds", "data"} <= set(metrics["provenance"])
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    (["--profile", "cubs"], "unknown profile 'cubs'"),
-    (["--profile", "smoke", "--method", "camm"], "unknown method 'camm'"),
-    (["--profile", "smoke", "--encoder.name", "resnet"], "resnet"),
-    (["--profile", "smoke", "--data.per-class", "2", "--anchors.orthogonaliser", "gram"], "orthogonaliser"),
-    (["--profile", "tiny-imagenet"], "TEDLOC_DATA"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--profile", "cubs"], "unknown profile 'cubs'"),
+        (["--profile", "smoke", "--method", "camm"], "unknown method 'camm'"),
+        (["--profile", "smoke", "--encoder.name", "resnet"], "resnet"),
+        (["--profile", "smoke", "--data.per-class", "2", "--anchors.orthogonaliser", "gram"], "orthogonaliser"),
+        (["--profile", "tiny-imagenet"], "TEDLOC_DATA"),
+    ],
+)
 def test_a_wrong_request_ends_in_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path / "nothing"))
     with pytest.raises(SystemExit) as exit:

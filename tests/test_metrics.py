@@ -35,8 +35,11 @@ def agrees(levels, targets):
 
 TARGETS = st.lists(
     st.tuples(*[st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted)] * 2).map(
-        lambda ends: (ends[0][0], ends[1][0], ends[0][1], ends[1][1])),
-    min_size=1, max_size=3)
+        lambda ends: (ends[0][0], ends[1][0], ends[0][1], ends[1][1])
+    ),
+    min_size=1,
+    max_size=3,
+)
 
 
 def level_maps(values):
@@ -110,8 +113,11 @@ def metered(maps, boxes, sizes, **settings):
 @pytest.mark.parametrize(("grid", "step"), [(64, 0.001), (50, 0.01), (64, 0.037)])
 def test_metrics_equal_the_reference(grid, step):
     maps, boxes, sizes = blobs(3)
-    expected = reference.evaluate([reference.grid_map(m, grid) for m in maps],
-                                  [reference.grid_boxes(b, s, grid) for b, s in zip(boxes, sizes, strict=True)], step)
+    expected = reference.evaluate(
+        [reference.grid_map(m, grid) for m in maps],
+        [reference.grid_boxes(b, s, grid) for b, s in zip(boxes, sizes, strict=True)],
+        step,
+    )
     computed = metered(maps, boxes, sizes, grid=grid, step=step).compute()
     assert {name: computed[name] for name in expected} == pytest.approx(expected, abs=1e-9)
     assert computed["threshold@0.5"] == expected["threshold@0.5"]
@@ -166,8 +172,9 @@ def test_threshold_is_the_best_for_the_data_set_not_for_each_image():
     boxes = [np.array([[20, 20, 120, 120]]), np.array([[60, 60, 120, 120]])]
     sizes = np.full((2, 2), 224)
     both = metered(np.stack([low, high]), boxes, sizes).compute()["MaxBoxAcc@0.5"]
-    alone = [metered(m[None], [box], sizes[:1]).compute()["MaxBoxAcc@0.5"]
-             for m, box in zip((low, high), boxes, strict=True)]
+    alone = [
+        metered(m[None], [box], sizes[:1]).compute()["MaxBoxAcc@0.5"] for m, box in zip((low, high), boxes, strict=True)
+    ]
     assert np.mean(alone) == 100
     assert both == 50
 
@@ -179,8 +186,15 @@ def test_merging_in_any_order_equals_a_single_pass_and_padding_counts_once():
 
     def part(index):
         meter = LocalizationMeter(grid=48)
-        meter.update([ids[i] for i in index], maps[index], [boxes[i] for i in index], sizes[index], labels[index],
-                     scores[index], [maps[i] > 0.5 for i in index])
+        meter.update(
+            [ids[i] for i in index],
+            maps[index],
+            [boxes[i] for i in index],
+            sizes[index],
+            labels[index],
+            scores[index],
+            [maps[i] > 0.5 for i in index],
+        )
         return LocalizationMeter.from_state(meter.state_dict())
 
     single = part(np.arange(9))
@@ -194,7 +208,8 @@ def test_merging_in_any_order_equals_a_single_pass_and_padding_counts_once():
         assert meter.compute(val=single, fixed=0.4) == single.compute(val=single, fixed=0.4)
         assert meter.per_image().equals(single.per_image())
         assert {k: v.tobytes() for k, v in meter.state_dict().items()} == {
-            k: v.tobytes() for k, v in single.state_dict().items()}
+            k: v.tobytes() for k, v in single.state_dict().items()
+        }
 
 
 def test_state_survives_an_npz_file_without_pickle(tmp_path):
@@ -268,8 +283,15 @@ class TestRulesAndClasses:
         right, boxes = [50, 50, 150, 150], np.zeros((3, 255, 4), int)
         boxes[:2, :100] = boxes[2, 100:] = right  # the classifier is right on the last image alone
         meter = LocalizationMeter()
-        meter.update_boxes(list("abc"), boxes, [np.array([right])] * 3, np.full((3, 2), 224), [0, 0, 0],
-                           np.array([[0, 1], [0, 1], [1, 0]]), top=255)
+        meter.update_boxes(
+            list("abc"),
+            boxes,
+            [np.array([right])] * 3,
+            np.full((3, 2), 224),
+            [0, 0, 0],
+            np.array([[0, 1], [0, 1], [1, 0]]),
+            top=255,
+        )
         result = meter.compute()
         assert result["Top-1 Loc"] == 0
         assert result["Top-1 Loc (own threshold)"] == pytest.approx(100 / 3)
@@ -342,8 +364,10 @@ class TestTrivialBaselines:
 
     def test_box_placed_in_pixels_is_the_box_on_the_grid(self):
         sizes = np.array([[500, 375], [333, 333], [7, 1000]])
+
         class Images:
             ids, labels, boxes = list("abc"), np.zeros(3, int), [np.array([[0, 0, 5, 5]])] * 3
+
         Images.sizes = sizes
         for size in ((0.42, 0.58), (1.0, 1.0), (0.02, 0.3)):
             expected = LocalizationMeter()
@@ -352,8 +376,10 @@ class TestTrivialBaselines:
 
     def test_gaussian_scored_once_equals_the_gaussian_scored_as_every_map(self):
         _, boxes, sizes = blobs(6, seed=6)
+
         class Images:
             ids, labels = [f"image {n}" for n in range(6)], np.zeros(6, int)
+
         Images.boxes, Images.sizes = boxes, sizes
         every = metered(np.repeat(trivial.gaussian_map(64)[None], 6, axis=0), boxes, sizes, grid=64).compute()
         assert trivial.gaussian_meter(Images, grid=64).compute() == every
@@ -365,8 +391,15 @@ class TestUncertainty:
         meter = LocalizationMeter(grid=48, step=0.01)
         rng = np.random.default_rng(1)
         noise = shift * np.stack([cv2.resize(rng.random((5, 5)), (20, 20)) for _ in maps])
-        meter.update([str(n) for n in range(count)], maps + noise, boxes, sizes, rng.integers(0, 8, count),
-                     rng.random((count, 8)), [m > 0.5 for m in maps])
+        meter.update(
+            [str(n) for n in range(count)],
+            maps + noise,
+            boxes,
+            sizes,
+            rng.integers(0, 8, count),
+            rng.random((count, 8)),
+            [m > 0.5 for m in maps],
+        )
         return meter
 
     def test_every_metric_of_one_resample_equals_the_metric_of_those_images(self):
@@ -423,8 +456,12 @@ class TestBadInput:
             LocalizationMeter().compute()
 
 
-COUNTS = {("CUB", "val"): (1000, 1000), ("CUB", "test"): (5794, 5794), ("ILSVRC", "val"): (10_000, 18_532),
-          ("ILSVRC", "test"): (50_000, 80_477)}
+COUNTS = {
+    ("CUB", "val"): (1000, 1000),
+    ("CUB", "test"): (5794, 5794),
+    ("ILSVRC", "val"): (10_000, 18_532),
+    ("ILSVRC", "test"): (50_000, 80_477),
+}
 
 
 @pytest.mark.parametrize(("dataset", "split"), COUNTS)

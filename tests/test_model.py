@@ -25,8 +25,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def samples(foreground, background, valid=None) -> Samples:
     foreground, background = torch.tensor(foreground), torch.tensor(background)
-    return Samples(foreground, background,
-                   torch.ones_like(foreground, dtype=torch.bool) if valid is None else torch.tensor(valid))
+    return Samples(
+        foreground, background, torch.ones_like(foreground, dtype=torch.bool) if valid is None else torch.tensor(valid)
+    )
 
 
 def output(z: torch.Tensor, anchors: torch.Tensor | None = None) -> Output:
@@ -60,9 +61,9 @@ def test_an_impossible_decoder_is_refused(setting, value):
 
 def test_pooling_is_the_weighted_mean_of_the_patches():
     z, weights = random(2, 3, 4, 5), random(2, 4, 5, seed=1).sigmoid()
-    expected = torch.stack([
-        sum(weights[b, i, j] * z[b, :, i, j] for i in range(4) for j in range(5)) / weights[b].sum() for b in range(2)
-    ])
+    expected = torch.stack(
+        [sum(weights[b, i, j] * z[b, :, i, j] for i in range(4) for j in range(5)) / weights[b].sum() for b in range(2)]
+    )
     assert torch.allclose(pool(z, weights), expected, atol=1e-6)
 
 
@@ -115,8 +116,10 @@ def test_the_model_does_to_features_what_g_and_the_pooling_say_of_every_patch_em
 def test_kd_is_the_mean_cross_entropy_of_foreground_patches():
     z, anchors, labels = random(2, 6, 3, 4), random(5, 6, seed=1), torch.tensor([4, 1])
     foreground, valid = torch.tensor([[0, 3], [7, 2]]), torch.tensor([[True, True], [True, False]])
-    by_hand = [F.cross_entropy((z[b].flatten(1)[:, p] @ anchors.T)[None], labels[b:b + 1])
-               for b, p in [(0, 0), (0, 3), (1, 7)]]
+    by_hand = [
+        F.cross_entropy((z[b].flatten(1)[:, p] @ anchors.T)[None], labels[b : b + 1])
+        for b, p in [(0, 0), (0, 3), (1, 7)]
+    ]
     ours = knowledge_distillation(output(z).z_at(foreground), valid, labels, anchors)
     assert torch.allclose(ours, torch.stack(by_hand).mean(), atol=1e-6)
 

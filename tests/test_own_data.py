@@ -25,7 +25,7 @@ def photos(tmp_path, monkeypatch) -> Path:
     for number, split in enumerate(("train", "val", "test")):
         lists = {"image_ids": [], "class_labels": [], "image_sizes": [], "localization": []}
         for label, folder in enumerate(CLASSES):
-            own = [i for i in range(len(drawn)) if drawn.labels[i] == label][PHOTOS * number:PHOTOS * (number + 1)]
+            own = [i for i in range(len(drawn)) if drawn.labels[i] == label][PHOTOS * number : PHOTOS * (number + 1)]
             for i in own:
                 name = f"{folder}/{split}-{i}.jpg"
                 file = tmp_path / "CUB" / name
@@ -54,8 +54,20 @@ def test_the_pages_layout_is_read(photos):
 
 def test_own_photos_are_trained_on_and_scored(photos, capsys):
     result = photos / "result.json"
-    train.main(["--profile", "smoke", "--data.name", "cub", "--pseudo-labels.teacher", "centre-prior",
-                "--device", "cpu", "--json", str(result)])  # fmt: skip
+    train.main(
+        [
+            "--profile",
+            "smoke",
+            "--data.name",
+            "cub",
+            "--pseudo-labels.teacher",
+            "centre-prior",
+            "--device",
+            "cpu",
+            "--json",
+            str(result),
+        ]
+    )
     metrics = json.loads(result.read_text())
     assert metrics["provenance"]["num_images"] == 2 * PHOTOS and 0 <= metrics["MaxBoxAcc@0.5"] <= 100
 
@@ -73,6 +85,7 @@ def test_the_page_shows_each_way_in():
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_of_the_page_is_understood(words, monkeypatch):
     """Each is parsed by its own program up to where it would begin to work."""
+
     class Understood(Exception):
         pass
 

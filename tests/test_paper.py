@@ -83,10 +83,7 @@ def test_rows_of_percentages_stand_in_the_papers_order(text):
         for label, entries in printed[printed["table"] == table].groupby("printed"):
             expected = [value or "_" for value in entries["value"]]
             lines = [cells[1:] for cells in rows if cells[0] == label]
-            numbers = [
-                [re.sub("[–—-]", "_", c) for c in cells if re.fullmatch(r"[\d.]+|[_–—-]", c)]
-                for cells in lines
-            ]
+            numbers = [[re.sub("[–—-]", "_", c) for c in cells if re.fullmatch(r"[\d.]+|[_–—-]", c)] for cells in lines]
             assert expected in numbers, f"Table {table}, {label}"
 
 

@@ -19,11 +19,29 @@ from tedloc.paths import notebooks
 from tedloc.profiles import get
 
 SMALL = [
-    "--encoder.name", "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "--encoder.image-size", "64",
-    "--encoder.weights", "random", "--anchors.text", "ViT-S-32/random", "--pseudo-labels.clip", "ViT-S-32/random",
-    "--decoder.width", "8", "--decoder.upsampling", "2", "--optimiser.epochs", "2", "--optimiser.batch-size", "4",
-    "--evaluation.step", "0.02", "--evaluation.keep-maps", "2",
-]  # fmt: skip
+    "--encoder.name",
+    "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "--encoder.image-size",
+    "64",
+    "--encoder.weights",
+    "random",
+    "--anchors.text",
+    "ViT-S-32/random",
+    "--pseudo-labels.clip",
+    "ViT-S-32/random",
+    "--decoder.width",
+    "8",
+    "--decoder.upsampling",
+    "2",
+    "--optimiser.epochs",
+    "2",
+    "--optimiser.batch-size",
+    "4",
+    "--evaluation.step",
+    "0.02",
+    "--evaluation.keep-maps",
+    "2",
+]
 
 
 @pytest.mark.parametrize("profile, make", [("cub", miniature.make_cub), ("ilsvrc", miniature.make_ilsvrc)])
@@ -65,8 +83,13 @@ def test_the_papers_architectures_train_and_localise_for_one_step(capsys):
 
 
 def run_main_results(target, settings):
-    papermill.execute_notebook(notebooks() / "main_results.ipynb", target, {"profile": "cub", "settings": settings},
-                               progress_bar=False, cwd=notebooks())
+    papermill.execute_notebook(
+        notebooks() / "main_results.ipynb",
+        target,
+        {"profile": "cub", "settings": settings},
+        progress_bar=False,
+        cwd=notebooks(),
+    )
 
 
 def test_the_notebook_of_a_profile_of_the_papers_shows_its_table(tmp_path, monkeypatch):

@@ -51,9 +51,7 @@ def by_formula(clip, variant: str, sigma: float = 5.0) -> torch.Tensor:
 def test_variants_follow_their_formulas(variant):
     clip = tiny_clip()
     found, expected = dense_embeddings(clip, IMAGES, variant), by_formula(clip, variant)
-    torch.testing.assert_close(
-        found.patches.flatten(2).transpose(1, 2), expected[:, 1:], atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(found.patches.flatten(2).transpose(1, 2), expected[:, 1:], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.cls, expected[:, 0], atol=1e-5, rtol=1e-4)
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from tedloc import complexity, plan, profiles
 
-COST = plan.ImageCost(encoder=160e9, head=8e9, clip_es=40e9, token_bytes=524288, map_bytes=196, decode=0.002,
-                      score=0.003)
+COST = plan.ImageCost(
+    encoder=160e9, head=8e9, clip_es=40e9, token_bytes=524288, map_bytes=196, decode=0.002, score=0.003
+)
 WORK = plan.Work(train=1000, test=100, classes=20, epochs=5, batch_size=16)
 
 

@@ -105,8 +105,10 @@ def test_what_cannot_be_read_gets_a_sentence_and_the_others_go_on(small_run, bir
     assert code == 2
     lines = err.strip().splitlines()
     assert [line.partition(" (")[0].replace(str(tmp_path), "") for line in lines] == [
-        "error: image /cut.png cannot be read", "error: image /words.txt cannot be read",
-        "error: image /absent.png does not exist; correct the path"]  # fmt: skip
+        "error: image /cut.png cannot be read",
+        "error: image /words.txt cannot be read",
+        "error: image /absent.png does not exist; correct the path",
+    ]
     assert out.count("\n") == 1 and "fine.png: " in out
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["fine.json", "fine.png"]
 
@@ -151,11 +153,14 @@ def test_a_run_that_cannot_be_used_is_refused(small_run, tmp_path, capsys):
     assert "holds no finished run (unfinished)" in refusal()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["a/x.jpg", "b/x.png"], "several images are called 'x'"),
-    (["x.jpg", "--threshold", "1"], "--threshold is 1.0; give one from 0"),
-    (["x.jpg"], "absent holds no finished run (absent)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["a/x.jpg", "b/x.png"], "several images are called 'x'"),
+        (["x.jpg", "--threshold", "1"], "--threshold is 1.0; give one from 0"),
+        (["x.jpg"], "absent holds no finished run (absent)"),
+    ],
+)
 def test_bad_arguments_get_one_sentence(capsys, arguments, message):
     code, _, err = call(capsys, "--checkpoint", "absent", *arguments)
     assert code == 2 and err.startswith("error: ") and message in err and err.count("\n") == 1

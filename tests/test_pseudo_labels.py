@@ -92,9 +92,7 @@ def test_larger_pools_reach_more_of_the_object():
     cam = (centre_prior(16) * 255).to(torch.uint8).numpy()[None]
     truth = np.zeros((1, 16, 16), bool)
     truth[0, 4:12, 2:14] = True
-    reach = [
-        sample_quality(cam, truth, SamplerSettings(foreground=share)).coverage[0] for share in (0.2, 0.5, 1.0)
-    ]
+    reach = [sample_quality(cam, truth, SamplerSettings(foreground=share)).coverage[0] for share in (0.2, 0.5, 1.0)]
     assert reach == sorted(reach) and reach[0] < reach[-1]
 
 

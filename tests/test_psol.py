@@ -12,9 +12,10 @@ from tedloc.settings import override
 
 GRID, DIM = 10, 16
 # the published DDT, whatever the small profiles chose
-PROFILE = override(profiles.get("smoke"), {
-    "data.per_class": 10, "evaluation.batch_size": 7,
-    "methods.ddt.whiten": None, "methods.psol.ddt.whiten": None})
+PROFILE = override(
+    profiles.get("smoke"),
+    {"data.per_class": 10, "evaluation.batch_size": 7, "methods.ddt.whiten": None, "methods.psol.ddt.whiten": None},
+)
 
 
 def planted(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,7 +28,7 @@ def planted(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     for image, box in zip(x, boxes, strict=True):
         y0, x0 = torch.randint(1, 4, (2,), generator=g).tolist()
         h, w = torch.randint(3, 6, (2,), generator=g).tolist()
-        image[:, y0:y0 + h, x0:x0 + w] += 2 * pattern[:, None, None]
+        image[:, y0 : y0 + h, x0 : x0 + w] += 2 * pattern[:, None, None]
         box[:] = torch.tensor([x0, y0, x0 + w, y0 + h]) / GRID
     return x, boxes
 
@@ -62,7 +63,7 @@ def test_whitening_finds_the_class_where_every_class_has_the_same_stronger_clutt
     _, boxes = planted(200)
     where = torch.zeros(200, 1, GRID, GRID)
     for mask, box in zip(where[:, 0], (boxes * GRID).round().int().tolist(), strict=True):
-        mask[box[1]:box[3], box[0]:box[2]] = 1
+        mask[box[1] : box[3], box[0] : box[2]] = 1
     patterns = torch.randint(2, (20, 16), generator=g).mul(2).sub(1)[labels][:, :, None, None]  # one a class
     clutter = 4.0 * (torch.rand(200, 1, GRID, GRID, generator=g) < 0.3).expand(-1, 48, -1, -1)
     noise = 0.1 * torch.randn(200, 64, GRID, GRID, generator=g)

@@ -26,11 +26,19 @@ def test_a_table_of_results_names_the_best_of_the_others_and_what_is_missing():
     def method(name, role, box, n=1, sd=None, **more):
         return {"method": name, "role": role, "metrics": {"MaxBoxAcc": {"mean": box, "sd": sd, "n": n}, **more}}
 
-    results = {"provenance": {"num_images": 600, "seeds": [0, 1]}, "methods": [
-        method("TeD-Loc", "ours", 81.0, 2, 1.41), method("CLIP-ES", "teacher", 75.5), method("BAS", "compared", 60.0),
-        method("GenPromp", "compared", 61.0)]}  # fmt: skip
-    verdicts = [{"name": "a", "origin": "Table 1", "holds": True, "label": "holds", "evidence": ""},
-                {"name": "b", "origin": "not in the paper", "holds": False, "label": "no", "evidence": ""}]  # fmt: skip
+    results = {
+        "provenance": {"num_images": 600, "seeds": [0, 1]},
+        "methods": [
+            method("TeD-Loc", "ours", 81.0, 2, 1.41),
+            method("CLIP-ES", "teacher", 75.5),
+            method("BAS", "compared", 60.0),
+            method("GenPromp", "compared", 61.0),
+        ],
+    }
+    verdicts = [
+        {"name": "a", "origin": "Table 1", "holds": True, "label": "holds", "evidence": ""},
+        {"name": "b", "origin": "not in the paper", "holds": False, "label": "no", "evidence": ""},
+    ]
     chapter = {"title": "T", "commit": "abc", "date": "2026-01-02", "verdicts": verdicts}
     text = readme.results({"aviary": {"profile": "aviary", "chapters": {"c": chapter}, "results": results}})
     assert "| TeD-Loc | 81.0 ± 1.4 | – |" in text and "| 61.0 (GenPromp) |" in text and "| 75.5 |" in text
@@ -43,7 +51,8 @@ def test_markers_that_are_gone_are_missed():
     with pytest.raises(UserError, match="<!-- results -->"):
         readme.renewed("# Title\n", {"results": "x"})
     assert readme.renewed("a\n<!-- x -->\nold\n<!-- end of x -->\nb", {"x": r"n\1w"}) == (
-        "a\n<!-- x -->\nn\\1w\n<!-- end of x -->\nb")
+        "a\n<!-- x -->\nn\\1w\n<!-- end of x -->\nb"
+    )
 
 
 def test_the_picture_is_there_and_light():

@@ -38,9 +38,7 @@ def test_a_reason_stands_where_a_number_cannot_and_leaves_its_column_one_of_numb
         {"row": "TeD-Loc", "paper": 98.7, "ours": 90.0},
     ]
     shown = report.comparison(rows)
-    assert shown.cells.loc["SCLIP", "ours"] == "needs weights: CLIP" and np.isnan(
-        shown.numbers.loc["SCLIP", "ours"]
-    )
+    assert shown.cells.loc["SCLIP", "ours"] == "needs weights: CLIP" and np.isnan(shown.numbers.loc["SCLIP", "ours"])
     assert shown.to_markdown().splitlines()[1] == "| :-- | --: | --: | --: |"
     assert "aside" in shown._repr_html_()
 
@@ -72,9 +70,16 @@ def test_several_metrics_get_one_pair_of_columns_each():
 
 def test_badge_names_data_images_seeds_device_and_threshold():
     line = report.badge(
-        {"dataset": "aviary", "split": "test", "num_images": 6000, "seeds": (0, 1), "device": "cpu",
-         "threshold": "carried over from val", "commit": "abc"}
-    )  # fmt: skip
+        {
+            "dataset": "aviary",
+            "split": "test",
+            "num_images": 6000,
+            "seeds": (0, 1),
+            "device": "cpu",
+            "threshold": "carried over from val",
+            "commit": "abc",
+        }
+    )
     expected = (
         "aviary, test split",
         "6 000 images",
@@ -188,7 +193,7 @@ def test_verdicts_travel_as_data_with_name_and_origin():
         ("ours beats theirs", "caption of Table 1", True, "holds"),
         ("C beats D (aviary/clip)", "Table 5", None, "cannot be decided here"),
         ("E matters", report.OWN, False, "refuted"),
-    ]  # fmt: skip
+    ]
 
 
 LABELS = [(True, "holds"), (False, "does not hold"), (None, "cannot be decided here")]
@@ -204,8 +209,13 @@ def test_verdict_says_what_holds(holds, label):
 
 def test_localization_draws_map_and_both_kinds_of_box_in_different_line_styles():
     plots.use_style()
-    panel = {"image": np.zeros((20, 30, 3), np.uint8), "score_map": np.eye(5), "gt_boxes": [(1, 2, 10, 12)],
-             "predicted_box": (3, 3, 12, 15), "title": "IoU 0.5"}  # fmt: skip
+    panel = {
+        "image": np.zeros((20, 30, 3), np.uint8),
+        "score_map": np.eye(5),
+        "gt_boxes": [(1, 2, 10, 12)],
+        "predicted_box": (3, 3, 12, 15),
+        "title": "IoU 0.5",
+    }
     figure = plots.grid_of_localizations([[panel, panel]], ["a", "b"], ["row"])
     boxes = [patch for patch in figure.axes[0].patches if patch.get_linewidth() == 2.0]
     assert [box.get_linestyle() for box in boxes] == ["--", "-"]

@@ -30,7 +30,8 @@ def test_otsu_splits_like_opencv(seed, side, levels):
         theirs, _ = cv2.threshold(cam, 0, 255, cv2.THRESH_OTSU)
         same = np.array_equal(cam > int(threshold), cam > theirs)
         assert same or between_class_variance(cam, int(threshold)) == pytest.approx(
-            between_class_variance(cam, int(theirs)), rel=1e-9)  # a tie: either threshold is Otsu's
+            between_class_variance(cam, int(theirs)), rel=1e-9
+        )  # a tie: either threshold is Otsu's
 
 
 def between_class_variance(cam: np.ndarray, threshold: int) -> float:
@@ -85,7 +86,7 @@ def test_draws_are_uniform_over_the_pool():
         counts[sample(foreground, ~foreground, 5, generator).foreground[0]] += 1
     expected = 2000 * 5 / 20
     assert counts[:10].sum() == counts[30:].sum() == 0
-    assert (counts[10:30] - expected).abs().max() < 5 * expected ** 0.5
+    assert (counts[10:30] - expected).abs().max() < 5 * expected**0.5
 
 
 def test_to_grid_keeps_the_range():

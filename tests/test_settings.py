@@ -27,13 +27,16 @@ def test_settings_change_by_dotted_name():
     assert profile.pseudo_labels.clip_es.affinity is False
 
 
-@pytest.mark.parametrize("change, complaint", [
-    ({"loss.lambda": 1.0}, "unknown setting 'loss.lambda'"),
-    ({"los.kd": 1.0}, "unknown setting 'los.kd'"),
-    ({"loss.kd.x": 1.0}, "unknown setting 'loss.kd.x'"),
-    ({"loss.kd": "much"}, "setting 'loss.kd' cannot be 'much'"),
-    ({"optimiser.epochs": True}, "cannot be True"),
-])
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"loss.lambda": 1.0}, "unknown setting 'loss.lambda'"),
+        ({"los.kd": 1.0}, "unknown setting 'los.kd'"),
+        ({"loss.kd.x": 1.0}, "unknown setting 'loss.kd.x'"),
+        ({"loss.kd": "much"}, "setting 'loss.kd' cannot be 'much'"),
+        ({"optimiser.epochs": True}, "cannot be True"),
+    ],
+)
 def test_a_wrong_change_is_refused_by_name(change, complaint):
     with pytest.raises(UserError, match=complaint):
         override(profiles.get("smoke"), change)
@@ -67,8 +70,10 @@ def test_comments_and_docstrings_do_not_change_the_code_fingerprint(tmp_path, mo
 
     first = fingerprint('"""One."""\nfrom tedloc.inner import f\n\ndef g():\n    """Say."""\n    return f()\n')
     same = fingerprint('"""Two."""\nfrom tedloc.inner import f  # why\ndef g():\n    """Other."""\n    return f()\n')
-    deeper = fingerprint('"""Two."""\nfrom tedloc.inner import f\ndef g():\n    """Other."""\n    return f()\n',
-                         "def f():\n    return 2\n")
+    deeper = fingerprint(
+        '"""Two."""\nfrom tedloc.inner import f\ndef g():\n    """Other."""\n    return f()\n',
+        "def f():\n    return 2\n",
+    )
     runs.code_fingerprint.cache_clear()
     assert first == same != deeper
 

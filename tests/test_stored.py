@@ -12,9 +12,20 @@ from tedloc.errors import UserError
 STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux"}
 BETTER = report.verdict("A beats B (Table 1)", True, "+2 points")
 CONTROL = report.verdict("A beats chance (not in the paper)", None, "+1 point")
-RUN = SimpleNamespace(metrics={"provenance": {
-    "dataset": "aviary", "split": "test", "num_images": 600, "synthetic": True, "data": "f0", "device": "cpu",
-    "machine": "Linux", "commit": "abc"}})  # fmt: skip
+RUN = SimpleNamespace(
+    metrics={
+        "provenance": {
+            "dataset": "aviary",
+            "split": "test",
+            "num_images": 600,
+            "synthetic": True,
+            "data": "f0",
+            "device": "cpu",
+            "machine": "Linux",
+            "commit": "abc",
+        }
+    }
+)
 CELLS = [
     {"row": "TeD-Loc", "column": "MaxBoxAcc", "paper": 98.7, "ours": [80.0, 82.0]},
     {"row": "TeD-Loc", "column": "Top-1 Loc", "paper": float("nan"), "ours": [70.0, 70.0]},
@@ -37,16 +48,21 @@ def chapters(tmp_path, monkeypatch):
     listed = ("what_holds", "main_results", "ablation", "tiny-imagenet/main_results")
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "_toc.yml").write_text(
-        "format: jb-book\nroot: intro\nchapters:\n" + "".join(f"  - file: executed/{name}\n" for name in listed))
+        "format: jb-book\nroot: intro\nchapters:\n" + "".join(f"  - file: executed/{name}\n" for name in listed)
+    )
     return {chapter.name: chapter for chapter in notebooks.chapters()}
 
 
 def execute(chapter: notebooks.Chapter, profile: str, *outputs: report.Table, current: bool = True) -> None:
     """Leave an executed notebook as papermill would, with the data of these tables."""
     v4 = nbformat.v4
-    cell = v4.new_code_cell("x", outputs=[
-        v4.new_output("display_data", data={"text/plain": "x"}, metadata=shown._repr_mimebundle_()[1])
-        for shown in outputs])
+    cell = v4.new_code_cell(
+        "x",
+        outputs=[
+            v4.new_output("display_data", data={"text/plain": "x"}, metadata=shown._repr_mimebundle_()[1])
+            for shown in outputs
+        ],
+    )
     page = v4.new_notebook(cells=[v4.new_markdown_cell(f"# Title of {chapter.notebook}\n\nWords."), cell])
     parameters = {"profile": profile}
     made_from = notebooks.fingerprint(chapter, parameters) if current else "before"
@@ -141,11 +157,13 @@ def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(chapter
     findings = stored.computed("aviary") | {"tiny-imagenet": photos}
     claims = stored.claims(findings.values())
     assert [(claim["name"], claim["origin"], claim["own"]) for claim in claims] == [
-        ("A beats B", "Table 1", False), ("A beats chance", "not in the paper", True), ("C helps", "Table 2", False)]
+        ("A beats B", "Table 1", False),
+        ("A beats chance", "not in the paper", True),
+        ("C helps", "Table 2", False),
+    ]
     columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
     cells = stored.table(claims, columns, findings).cells
-    assert list(cells.iloc[0]) == [
-        "holds\n+2 points", "does not hold\n−1 point", "not run here"]
+    assert list(cells.iloc[0]) == ["holds\n+2 points", "does not hold\n−1 point", "not run here"]
     assert list(cells.iloc[2]) == ["does not hold\n−3", "–", "not run here"]
     assert list(cells.index) == ["A beats B\nTable 1", "A beats chance\nnot in the paper", "C helps\nTable 2"]
     assert stored.counts(claims, "aviary") == {"holds": 1, "does not hold": 1, "cannot be decided here": 1}

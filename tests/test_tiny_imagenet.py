@@ -43,9 +43,7 @@ def write_archive(folder: Path, train: int = 8, test: int = 3) -> Path:
         (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("".join(lines))
     (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
     (folder / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
-    (folder / "words.txt").write_text(
-        "".join(f"{wnid}\t{names}\n" for wnid, names in WNIDS.items()) + "n09\tother\n"
-    )
+    (folder / "words.txt").write_text("".join(f"{wnid}\t{names}\n" for wnid, names in WNIDS.items()) + "n09\tother\n")
     return folder
 
 
@@ -173,9 +171,7 @@ DAMAGE = {
     "class without test images": (
         lambda f: (f / "val/val_annotations.txt").write_text(
             "".join(
-                line
-                for line in (f / "val/val_annotations.txt").read_text().splitlines(True)
-                if "n0300" not in line
+                line for line in (f / "val/val_annotations.txt").read_text().splitlines(True) if "n0300" not in line
             )
         ),
         "test",
@@ -200,9 +196,7 @@ def test_an_image_that_is_cut_off_missing_or_of_another_size_is_named(archive):
     third.unlink()
     cv2.imwrite(str(fourth), np.zeros((32, 48, 3), dtype=np.uint8))
     for index, sentence in enumerate(["cannot be read", "cannot be read", "is missing", "48 x 32 pixels"]):
-        with pytest.raises(
-            UserError, match=f"{Path(images.ids[index]).name} .*{sentence}|{sentence}"
-        ) as error:
+        with pytest.raises(UserError, match=f"{Path(images.ids[index]).name} .*{sentence}|{sentence}") as error:
             images.image(index)
         assert images.ids[index] in str(error.value)
 

@@ -39,9 +39,7 @@ def test_encoder_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
 
 def test_timm_and_open_clip_compute_the_same_tokens():
     encoder, clip = towers.load_encoder(), towers.new_clip().eval()
-    missing, unexpected = clip.visual.load_state_dict(
-        towers.encoder_to_clip(encoder.state_dict()), strict=False
-    )
+    missing, unexpected = clip.visual.load_state_dict(towers.encoder_to_clip(encoder.state_dict()), strict=False)
     assert missing == ["proj"] and unexpected == []
     x = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

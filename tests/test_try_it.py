@@ -89,8 +89,11 @@ def built(tmp_path, displayed):
             for name in ("ort.wasm.min.js", "ort-wasm-simd-threaded.wasm", "ort-wasm-simd-threaded.mjs"):
                 (folder / name).write_text(name)
         app = SimpleNamespace(
-            builder=SimpleNamespace(format="html"), outdir=tmp_path / "html", srcdir=tmp_path,
-            env=SimpleNamespace(found_docs={"try_it"}, doc2path=lambda name: tmp_path / f"{name}.ipynb"))  # fmt: skip
+            builder=SimpleNamespace(format="html"),
+            outdir=tmp_path / "html",
+            srcdir=tmp_path,
+            env=SimpleNamespace(found_docs={"try_it"}, doc2path=lambda name: tmp_path / f"{name}.ipynb"),
+        )
         extension.serve(app, None)
         return tmp_path / "html" / "_static"
 

@@ -57,8 +57,12 @@ def test_depth_heads_and_grid_come_from_the_backbone(backbone):
     assert (vit.depth, vit.heads, side) == ((5, 4, 10) if backbone[0].startswith("aviary") else (12, 3, 4))
     images = torch.randn(2, 3, *vit.body.patch_embed.img_size, generator=torch.Generator().manual_seed(0))
     head = semantic_head(vit.dim, CLASSES)
-    for net in (TSCAMNet(vit, head), SCMNet(vit, head), LCTRNet(vit, CueDigging(vit.dim, CLASSES)),
-                CATRNet(vit, head, CLASSES, early=0.75)):
+    for net in (
+        TSCAMNet(vit, head),
+        SCMNet(vit, head),
+        LCTRNet(vit, CueDigging(vit.dim, CLASSES)),
+        CATRNet(vit, head, CLASSES, early=0.75),
+    ):
         found = net.train()(images)
         assert found.attention.shape == (2, side, side) and found.class_maps.shape == (2, CLASSES, side, side)
         assert found.scores.shape == (2, CLASSES)

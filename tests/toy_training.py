@@ -27,8 +27,9 @@ class Interrupted(Exception):
 
 
 def model(dropout: float = 0.0) -> nn.Module:
-    return engine.seeded(0, lambda: nn.Sequential(
-        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3)))
+    return engine.seeded(
+        0, lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3))
+    )
 
 
 def stepper(stop_after: int | None = None, pause: float = 0.0):

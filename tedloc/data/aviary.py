@@ -59,9 +59,7 @@ def bird_name(bird: Bird) -> str:
 SPECIES: tuple[Bird, ...] = tuple(Bird(*family, *variant) for family in FAMILIES for variant in VARIANTS)
 FAMILY_OF = np.repeat(np.arange(len(FAMILIES)), len(VARIANTS))  # species index -> family index
 OTHER_BIRDS: tuple[Bird, ...] = tuple(
-    bird
-    for c in itertools.product(COLOURS, BILLS, TAILS, CROWNS, (False, True))
-    if (bird := Bird(*c)) not in SPECIES
+    bird for c in itertools.product(COLOURS, BILLS, TAILS, CROWNS, (False, True)) if (bird := Bird(*c)) not in SPECIES
 )
 
 
@@ -123,9 +121,7 @@ def _drawn(keys: list[str], birds: list[Bird]) -> tuple[np.ndarray, np.ndarray]:
     return images, masks
 
 
-def open(
-    split: str, *, seed: int = 0, per_class: int | None = None, classes: list[str] | None = None
-) -> Aviary:
+def open(split: str, *, seed: int = 0, per_class: int | None = None, classes: list[str] | None = None) -> Aviary:
     """The split ``train``, ``val`` or ``test`` (100, 20, 30 images a species).
 
     seed:       another seed draws other images of the same species

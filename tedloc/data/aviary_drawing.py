@@ -62,17 +62,13 @@ class Rendering:
 def generators(key: str, count: int) -> list[np.random.Generator]:
     """Independent random streams, a pure function of ``key``."""
     words = np.frombuffer(hashlib.sha256(key.encode()).digest(), dtype=np.uint32)
-    return [
-        np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(words.tolist()).spawn(count)
-    ]
+    return [np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(words.tolist()).spawn(count)]
 
 
 def _spline_basis(points: int, steps: int = 6) -> np.ndarray:
     """(points * steps, points): a closed Catmull-Rom curve as a linear map of its control points."""
     t = (np.arange(steps) / steps)[:, None]
-    weights = 0.5 * np.hstack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
-    )
+    weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
     basis = np.zeros((points * steps, points))
     for i in range(points):
         for j in range(4):
@@ -203,9 +199,7 @@ def _pose(rng: np.random.Generator) -> _Pose:
     )  # must be in the picture; bill and tail may leave it
     low, high = core.min(0), core.max(0)
     room = CANVAS - (high - low) - 8
-    offset = np.where(
-        room > 0, 4 - low + rng.random((2, 2)).mean(0) * np.maximum(room, 0), (CANVAS - high - low) / 2
-    )
+    offset = np.where(room > 0, 4 - low + rng.random((2, 2)).mean(0) * np.maximum(room, 0), (CANVAS - high - low) / 2)
     return replace(pose, centre=offset)
 
 
@@ -216,9 +210,7 @@ def _feet(pose: _Pose) -> np.ndarray:
     return np.stack([hips, hips + reach], 1)
 
 
-def _draw_bird(
-    canvas: np.ndarray, bird: Bird, pose: _Pose, rng: np.random.Generator
-) -> tuple[np.ndarray, dict]:
+def _draw_bird(canvas: np.ndarray, bird: Bird, pose: _Pose, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
     """Paint the bird; return its alpha (CANVAS, CANVAS) uint8 and the polygons of its named parts."""
     back, belly, wing = COLOURS[bird.colour]
     unit = pose.unit
@@ -228,8 +220,7 @@ def _draw_bird(
     neck = pose.place(np.array([(0.16, -0.10), (0.40, 0.02)]))
     neck = cv2.convexHull(np.vstack([head, neck]).astype(np.float32))[:, 0]
     tails, tips = (
-        [pose.place(_turn(t, pose.tail, (-0.36, 0.0))) for t in shapes[bird.tail]]
-        for shapes in (_TAILS, _TAIL_TIPS)
+        [pose.place(_turn(t, pose.tail, (-0.36, 0.0))) for t in shapes[bird.tail]] for shapes in (_TAILS, _TAIL_TIPS)
     )
     bill = on_head(_BILL_SHAPES[bird.bill])
     crown = on_head(_CROWN)
@@ -304,9 +295,7 @@ def render(key: str, bird: Bird | None, *, parts: bool = False) -> Rendering:
     image = scenery.light(light_rng, cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA))
 
     def visible(drawn: np.ndarray) -> np.ndarray:
-        return cv2.resize(
-            cv2.bitwise_and(drawn, cv2.bitwise_not(cover)), (SIZE, SIZE), interpolation=cv2.INTER_AREA
-        )
+        return cv2.resize(cv2.bitwise_and(drawn, cv2.bitwise_not(cover)), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
     masks = {}
     if parts:

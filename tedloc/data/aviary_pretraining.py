@@ -59,9 +59,7 @@ def mistaken(bird: Bird, rng: np.random.Generator) -> Bird:
     return replace(bird, crown=tuple(CROWNS)[rng.integers(len(CROWNS))], bar=bool(rng.integers(2)))
 
 
-def caption(
-    bird: Bird | None, words: tuple[str, ...], rng: np.random.Generator, *, drop_details: float = 0.0
-) -> str:
+def caption(bird: Bird | None, words: tuple[str, ...], rng: np.random.Generator, *, drop_details: float = 0.0) -> str:
     """One caption in varied wording.
 
     With probability ``drop_details`` crown and bar are left unsaid, the colour and the kind of bird are not.
@@ -106,11 +104,7 @@ def pretraining_image(n: int, seed: int = 0) -> tuple[np.ndarray, Bird | None, t
 
 def attribute_row(bird: Bird | None, words: tuple[str, ...]) -> np.ndarray:
     """(5 + len(BACKGROUND_WORDS),) int8, see ``ATTRIBUTES``."""
-    values = (
-        [-1] * 5
-        if bird is None
-        else [v.index(a) for v, a in zip(ATTRIBUTES.values(), astuple(bird), strict=True)]
-    )
+    values = [-1] * 5 if bird is None else [v.index(a) for v, a in zip(ATTRIBUTES.values(), astuple(bird), strict=True)]
     return np.array(values + [word in words for word in BACKGROUND_WORDS], dtype=np.int8)
 
 
@@ -136,9 +130,7 @@ def _render_chunk(start: int, seed: int, size: int) -> tuple[int, np.ndarray, np
     return start, np.stack([d[0] for d in drawn]), np.stack([attribute_row(d[1], d[2]) for d in drawn])
 
 
-def rendered(
-    seed: int = 0, *, count: int = IMAGES + HELD_OUT, workers: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
+def rendered(seed: int = 0, *, count: int = IMAGES + HELD_OUT, workers: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """All images, (count, 80, 80, 3) uint8 on disk, and their attribute rows; drawn once into the cache."""
     folder = paths.cache() / "aviary-pretraining"
     images_file, rows_file = folder / f"images-{seed}-{count}.npy", folder / f"rows-{seed}-{count}.npy"

@@ -279,9 +279,7 @@ def light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
     axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
     strength = np.float32(strength)
-    field = 1 + strength * (
-        np.float32(np.cos(angle)) * axis[None, :] + np.float32(np.sin(angle)) * axis[:, None]
-    )
+    field = 1 + strength * (np.float32(np.cos(angle)) * axis[None, :] + np.float32(np.sin(angle)) * axis[:, None])
     gain = np.float32(rng.uniform(0.78, 1.14) * (1 + rng.normal(0, 0.04, 3)))
     haze = np.float32(rng.uniform(0, 0.16))
     lit = image * field[..., None] * gain * (1 - haze) + 215 * haze

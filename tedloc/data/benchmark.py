@@ -41,9 +41,7 @@ class BenchmarkSplit:
         return BenchmarkSplit(ids, self.labels[index], boxes, self.sizes[index])
 
 
-def read_split(
-    metadata_root: str | Path, dataset: str, split: str, with_boxes: bool = True
-) -> BenchmarkSplit:
+def read_split(metadata_root: str | Path, dataset: str, split: str, with_boxes: bool = True) -> BenchmarkSplit:
     """Read one split, e.g. ``read_split("wsol-metadata", "CUB", "test")``.
 
     Val and test need all four files; train needs ids and labels, and takes sizes and boxes if there are any.
@@ -81,9 +79,7 @@ def read_split(
             if key not in place:
                 raise UserError(f"{path}, line {line}: image {key!r} is not in image_ids.txt beside it")
             if box[2] < box[0] or box[3] < box[1]:
-                raise UserError(
-                    f"{path}, line {line}: the box of {key!r} is turned over (x1 < x0 or y1 < y0)"
-                )
+                raise UserError(f"{path}, line {line}: the box of {key!r} is turned over (x1 < x0 or y1 < y0)")
             boxes[place[key]].append(box)
         boxless = next((key for key, box in zip(ids, boxes, strict=True) if not box), None)
         if needed and boxless is not None:

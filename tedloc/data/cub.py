@@ -24,9 +24,7 @@ FOLDERS = {
 }
 
 
-def open(
-    split: str, *, seed: int = 0, per_class: int | None = None, unreadable: str = "fatal"
-) -> FileImages:
+def open(split: str, *, seed: int = 0, per_class: int | None = None, unreadable: str = "fatal") -> FileImages:
     """Open one split: 5,994 / 1,000 / 5,794 images (train / val / test), one box each.
 
     per_class keeps at most this many images a class, drawn by ``seed``: for trials.
@@ -37,9 +35,7 @@ def open(
     """
     records = read_split(paths.data() / "wsol-metadata", "CUB", split)
     folder = holder([paths.data() / name for name in FOLDERS[split]], records.ids, ARCHIVES[split])
-    directories = {
-        int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)
-    }
+    directories = {int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)}
     names = [class_name(directories.get(label, f"class {label}")) for label in range(max(directories) + 1)]
     return benchmark_images("cub", split, records, names, folder, per_class, seed, unreadable)
 

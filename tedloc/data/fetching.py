@@ -81,8 +81,10 @@ class Archive:
         if not self.expected:
             with paths.replacing(self.record) as scratch:
                 scratch.write_text(f"{sha256}  {self.name}\n")
-            print(f"no checksum of {self.name} is published; its content was verified, so its sha256 is kept "
-                  f"in {self.record} and later downloads must agree with it")
+            print(
+                f"no checksum of {self.name} is published; its content was verified, so its sha256 is kept "
+                f"in {self.record} and later downloads must agree with it"
+            )
 
 
 # Downloading
@@ -104,15 +106,19 @@ def download(archive: Archive) -> Path:
     for url in archive.urls:
         part = target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
         try:
-            pooch.retrieve(url, archive.expected, target.name, target.parent,
-                           downloader=lambda url, output, _, part=part: _resume(url, Path(output), part))
+            pooch.retrieve(
+                url,
+                archive.expected,
+                target.name,
+                target.parent,
+                downloader=lambda url, output, _, part=part: _resume(url, Path(output), part),
+            )
             return target
         except ValueError:  # pooch: the checksum is another one; the file is gone
             failures.append(f"{url} gave a file with another checksum than {archive.expected}")
         except OSError as error:  # requests' errors are OSErrors
             if error.errno == errno.ENOSPC:
-                raise UserError(f"the disk of {target.parent} is full; make room and run this "
-                                "again") from None
+                raise UserError(f"the disk of {target.parent} is full; make room and run this again") from None
             failures.append(f"{url} ({error})")
     raise UserError(
         f"{archive.name} ({archive.size / 1e9:.2f} GB) cannot be fetched: {'; '.join(failures)}. Run this "
@@ -136,9 +142,7 @@ def _resume(url: str, output: Path, part: Path) -> None:
             if response.status_code != 206:  # the server sends all of it
                 have = 0
             total = have + int(response.headers.get("Content-Length", 0))
-            bar = tqdm(
-                total=total or None, initial=have, unit="B", unit_scale=True, desc=url.rpartition("/")[2][:40]
-            )
+            bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=url.rpartition("/")[2][:40])
             with part.open("ab" if have else "wb") as file, bar:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
@@ -153,9 +157,11 @@ def check_sum(path: Path, expected: str | None) -> None:
     if expected:
         kind, _, known = expected.rpartition(":")
         if (found := digest(path, kind or "sha256")) != known:
-            raise UserError(f"{path} is not the official file or was cut off: its {kind} is {found} instead "
-                            f"of {known}; "
-                            "remove it and run `fetch` again")
+            raise UserError(
+                f"{path} is not the official file or was cut off: its {kind} is {found} instead "
+                f"of {known}; "
+                "remove it and run `fetch` again"
+            )
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
@@ -167,8 +173,10 @@ def need_space(folder: Path, size: int, what: str) -> None:
     """Raise ``UserError`` unless the disk of ``folder`` has room for ``size`` bytes."""
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise UserError(f"{what} needs {size / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB free; make room "
-                        "or set TEDLOC_DATA to a folder on a larger disk")
+        raise UserError(
+            f"{what} needs {size / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB free; make room "
+            "or set TEDLOC_DATA to a folder on a larger disk"
+        )
 
 
 # Extracting
@@ -196,8 +204,9 @@ def extract(archive: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise UserError(f"the disk of {folder} is full; make room and run this again") from None
-        raise UserError(f"{archive} is no archive, damaged or cut off ({error}); remove it and fetch it "
-                        "again") from None
+        raise UserError(
+            f"{archive} is no archive, damaged or cut off ({error}); remove it and fetch it again"
+        ) from None
 
 
 def extract_tar(package: tarfile.TarFile, archive: Path, folder: Path) -> None:
@@ -213,9 +222,11 @@ def extract_tar(package: tarfile.TarFile, archive: Path, folder: Path) -> None:
 def _check_member(archive: Path, name: str, plain: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if not plain or path.is_absolute() or ".." in path.parts or ":" in path.parts[:1]:
-        raise UserError(f"{archive} is not the official archive: its member {name!r} "
-                        f"{'would lie outside of its folder' if plain else 'is a link or device'}; nothing "
-                        "was extracted")
+        raise UserError(
+            f"{archive} is not the official archive: its member {name!r} "
+            f"{'would lie outside of its folder' if plain else 'is a link or device'}; nothing "
+            "was extracted"
+        )
 
 
 @contextmanager
@@ -311,17 +322,22 @@ def verify(dataset: str, splits: Iterable[str]) -> None:
         faults = check_images(images)
         with paths.replacing(unreadable_list(dataset, split)) as scratch:
             scratch.write_text("".join(f"{name}\t{' '.join(why.split())}\n" for name, why in faults.items()))
-        print(f"{dataset}/{split}: {len(images) - len(faults)} of {len(images)} images of "
-              f"{len(images.class_names)} "
-              "classes can be read")
+        print(
+            f"{dataset}/{split}: {len(images) - len(faults)} of {len(images)} images of "
+            f"{len(images.class_names)} "
+            "classes can be read"
+        )
         if faults:
             name, why = next(iter(faults.items()))
-            spoilt.append(f"{len(faults)} of {len(images)} images of {dataset}/{split} cannot be used, first "
-                          f"{name!r}: "
-                          f"{why} (all: {unreadable_list(dataset, split)})")
+            spoilt.append(
+                f"{len(faults)} of {len(images)} images of {dataset}/{split} cannot be used, first "
+                f"{name!r}: "
+                f"{why} (all: {unreadable_list(dataset, split)})"
+            )
     if spoilt:
-        raise UserError(f"{'; '.join(spoilt)}. Fetch the data again, or train without them: set "
-                        "data.unreadable to skip")
+        raise UserError(
+            f"{'; '.join(spoilt)}. Fetch the data again, or train without them: set data.unreadable to skip"
+        )
 
 
 def status(dataset: str, splits: Iterable[str]) -> bool:
@@ -335,8 +351,7 @@ def status(dataset: str, splits: Iterable[str]) -> bool:
             place = "" if "TEDLOC_DATA" in str(error) else f" ({where()})"
             print(f"{dataset}/{split}: MISSING. {error}{place}")
         else:
-            print(f"{dataset}/{split}: {len(images)} images of {len(images.class_names)} classes in "
-                  f"{images.folder}")
+            print(f"{dataset}/{split}: {len(images)} images of {len(images.class_names)} classes in {images.folder}")
     return complete
 
 

@@ -54,14 +54,12 @@ def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
     found = next((folder for folder in folders if (folder / ids[0]).is_file()), None)
     if found is None:
         raise UserError(
-            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there "
-            f"({where()})"
+            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there ({where()})"
         )
     missing = [name for name in ids if not (found / name).is_file()]
     if missing:
         raise UserError(
-            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; "
-            f"extract {archive} again"
+            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; extract {archive} again"
         )
     return found
 
@@ -139,6 +137,4 @@ def benchmark_images(
     """
     records = records.take(readable(name, split, records.ids, unreadable))
     records = records.take(limited(records.ids, records.labels, per_class, seed))
-    return kind(
-        name, split, records.ids, records.labels, records.boxes, records.sizes, class_names, folder, **more
-    )
+    return kind(name, split, records.ids, records.labels, records.boxes, records.sizes, class_names, folder, **more)

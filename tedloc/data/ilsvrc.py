@@ -25,11 +25,10 @@ from tedloc.errors import UserError
 CLASSES = 1000
 ARCHIVES = {
     "train": "ILSVRC2012_img_train.tar (138 GB, from https://image-net.org; `python data_scripts/ilsvrc.py "
-             "prepare` arranges it)",
+    "prepare` arranges it)",
     "test": "ILSVRC2012_img_val.tar (6.3 GB, from https://image-net.org; `python data_scripts/ilsvrc.py "
-            "prepare` arranges it) into val/",
-    "val": "imagenetv2-threshold0.7.tar.gz (1.25 GB; `python data_scripts/ilsvrc.py fetch` does it) and name "
-           "it val2/",
+    "prepare` arranges it) into val/",
+    "val": "imagenetv2-threshold0.7.tar.gz (1.25 GB; `python data_scripts/ilsvrc.py fetch` does it) and name it val2/",
 }
 # open_clip calls both missiles "missile" and both classes of sunglasses "sunglasses". Two classes with one
 # name would have one anchor, and the second could never be predicted; these are WordNet's names of the two.
@@ -43,9 +42,7 @@ class IlsvrcImages(FileImages):
     wnids: list[str]
 
 
-def open(
-    split: str, *, seed: int = 0, per_class: int | None = None, unreadable: str = "fatal"
-) -> IlsvrcImages:
+def open(split: str, *, seed: int = 0, per_class: int | None = None, unreadable: str = "fatal") -> IlsvrcImages:
     """Open one split: about 1,281,167 / 10,000 / 50,000 images (train / val / test).
 
     per_class keeps at most this many images a class, drawn by ``seed``: for trials.
@@ -132,6 +129,5 @@ def _of_classes(records: BenchmarkSplit, classes: list[int]) -> BenchmarkSplit:
     new[classes] = np.arange(len(classes))
     kept = records.take(np.flatnonzero(new[records.labels] >= 0))
     if not kept.ids:
-        raise UserError("no image of the split is of a class of ILSVRC/wnids.txt; correct or remove that "
-                        "file")
+        raise UserError("no image of the split is of a class of ILSVRC/wnids.txt; correct or remove that file")
     return BenchmarkSplit(kept.ids, new[kept.labels], kept.boxes, kept.sizes)

@@ -145,14 +145,10 @@ def _check_images(listing: Path, folder: Path, names: list[str], complete: bool)
         raise UserError(f"no images in {folder}; {REMEDY}")
     missing = sorted(set(names) - present)
     if missing:
-        raise UserError(
-            f"{folder} lacks {len(missing)} images that {listing} lists, first {missing[0]!r}; {REMEDY}"
-        )
+        raise UserError(f"{folder} lacks {len(missing)} images that {listing} lists, first {missing[0]!r}; {REMEDY}")
     unlisted = sorted(name for name in present - set(names) if name.endswith(".JPEG"))
     if complete and unlisted:
-        raise UserError(
-            f"{listing} lacks {len(unlisted)} of the images beside it, first {unlisted[0]!r}; {REMEDY}"
-        )
+        raise UserError(f"{listing} lacks {len(unlisted)} of the images beside it, first {unlisted[0]!r}; {REMEDY}")
 
 
 def _lines(path: Path, columns: int) -> list[tuple[int, list[str]]]:
@@ -181,9 +177,7 @@ def _box(path: Path, line: int, fields: list[str]) -> tuple[int, ...]:
     try:
         box = tuple(int(field) for field in fields[-4:])
     except ValueError:
-        raise UserError(
-            f"{path}, line {line}: box {fields[-4:]} is not four whole numbers; {REMEDY}"
-        ) from None
+        raise UserError(f"{path}, line {line}: box {fields[-4:]} is not four whole numbers; {REMEDY}") from None
     x0, y0, x1, y1 = box
     if not (0 <= x0 <= x1 < SIDE and 0 <= y0 <= y1 < SIDE):
         raise UserError(f"{path}, line {line}: box {box} does not lie in a {SIDE} x {SIDE} image; {REMEDY}")

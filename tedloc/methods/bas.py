@@ -105,8 +105,12 @@ class BAS(Trained):
             "background": suppression(activation(hidden, labels), activation(class_maps, labels)),
             "area": mask.mean(),
         }
-        loss = terms["CE"] + self.own.foreground * terms["foreground"] + terms["background"] \
+        loss = (
+            terms["CE"]
+            + self.own.foreground * terms["foreground"]
+            + terms["background"]
             + self.own.area * terms["area"]
+        )
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def routes(self, net: BASNet, x: Tensor, labels: Tensor) -> dict[str, Route]:

@@ -51,8 +51,7 @@ class Foreground(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(2 * dim, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
+        self.layers = nn.Sequential(nn.Conv2d(2 * dim, 1, 3, padding=1, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
         self.register_buffer("border_share", torch.tensor(0.5))  # running, of border patches with P > 0.5
 
     def forward(self, z: Tensor) -> Tensor:
@@ -146,14 +145,14 @@ class C2AM(PSOL):
     # regressor is PSOL's.
     SETTINGS = {
         "small": C2AMSettings(
-            optimiser=PSOL.SETTINGS["small"].optimiser,
-            contrast=OptimiserSettings(epochs=5, learning_rate=0.03)),
+            optimiser=PSOL.SETTINGS["small"].optimiser, contrast=OptimiserSettings(epochs=5, learning_rate=0.03)
+        ),
         "CUB": C2AMSettings(
-            width=64, optimiser=PSOL.SETTINGS["CUB"].optimiser,
-            contrast=OptimiserSettings(epochs=20, batch_size=128)),
+            width=64, optimiser=PSOL.SETTINGS["CUB"].optimiser, contrast=OptimiserSettings(epochs=20, batch_size=128)
+        ),
         "ILSVRC": C2AMSettings(
-            width=64, optimiser=PSOL.SETTINGS["ILSVRC"].optimiser,
-            contrast=OptimiserSettings(epochs=5, batch_size=128)),
+            width=64, optimiser=PSOL.SETTINGS["ILSVRC"].optimiser, contrast=OptimiserSettings(epochs=5, batch_size=128)
+        ),
     }
     SEARCH = {"contrast.learning_rate": (0.01, 0.03, 0.1), "alpha": (0.05, 0.25)}
 

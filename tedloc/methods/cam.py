@@ -40,5 +40,7 @@ class LinearCAM(Trained):
 
     def routes(self, net: nn.Linear, x: Tensor, labels: Tensor) -> dict[str, Route]:
         scores = net(x.mean((2, 3)))
-        return {"true": Route(anchor_maps(x, net.weight, labels), scores),
-                "pred": Route(anchor_maps(x, net.weight, scores.argmax(1)), scores)}
+        return {
+            "true": Route(anchor_maps(x, net.weight, labels), scores),
+            "pred": Route(anchor_maps(x, net.weight, scores.argmax(1)), scores),
+        }

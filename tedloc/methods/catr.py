@@ -57,7 +57,8 @@ class ObjectConstraint(nn.Module):
     def __init__(self, heads: int, blocks: int):
         super().__init__()
         self.merge = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(heads, 1, 1), nn.BatchNorm2d(1), nn.LeakyReLU()) for _ in range(blocks))
+            nn.Sequential(nn.Conv2d(heads, 1, 1), nn.BatchNorm2d(1), nn.LeakyReLU()) for _ in range(blocks)
+        )
         self.object = nn.Sequential(nn.Conv2d(blocks, 1, 3, padding=1), nn.BatchNorm2d(1), nn.Sigmoid())
 
     def forward(self, attention: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ class UncertaintyWeighting(nn.Module):
 
     def forward(self, losses: Tensor) -> Tensor:
         """losses: (n,), each at least zero"""
-        return (losses / (2 * self.s ** 2) + torch.log1p(self.s ** 2)).sum()
+        return (losses / (2 * self.s**2) + torch.log1p(self.s**2)).sum()
 
 
 class CATRNet(TSCAMNet):
@@ -131,8 +132,8 @@ class CATR(TSCAM):
         # Not in our sources: epochs, batch, rate, weight decay. LCTR's, by the same authors, are taken.
         "CUB": CATRSettings(optimiser=OptimiserSettings("adamw", 80, 128, 5e-5, weight_decay=5e-4)),
         "ILSVRC": CATRSettings(
-            optimiser=OptimiserSettings("adamw", 14, 256, 5e-4, weight_decay=5e-4),
-            early=10 / 12, lowest=0.1),  # published
+            optimiser=OptimiserSettings("adamw", 14, 256, 5e-4, weight_decay=5e-4), early=10 / 12, lowest=0.1
+        ),  # published
     }
 
     def network(self) -> CATRNet:

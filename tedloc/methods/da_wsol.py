@@ -164,5 +164,7 @@ class DAWSOL(Trained):
 
     def routes(self, net: DANet, x: Tensor, labels: Tensor) -> dict[str, Route]:
         f, scores = net(x)
-        return {"true": Route(anchor_maps(f, net.classifier.weight, labels), scores),
-                "pred": Route(anchor_maps(f, net.classifier.weight, scores.argmax(1)), scores)}
+        return {
+            "true": Route(anchor_maps(f, net.classifier.weight, labels), scores),
+            "pred": Route(anchor_maps(f, net.classifier.weight, scores.argmax(1)), scores),
+        }

@@ -163,7 +163,7 @@ class DDT(WithClassifier):
 
     def parts(self, index: np.ndarray) -> Iterator[np.ndarray]:
         size = self.profile.evaluation.batch_size
-        return (index[start:start + size] for start in range(0, len(index), size))
+        return (index[start : start + size] for start in range(0, len(index), size))
 
     @torch.inference_mode()
     def training_boxes(self) -> np.ndarray:
@@ -180,5 +180,7 @@ class DDT(WithClassifier):
 
     def routes(self, net: Directions, x: Tensor, labels: Tensor) -> dict[str, Route]:
         scores = self.scores(x)
-        return {"true": Route(net(x, labels).clamp_min(0), scores),
-                "pred": Route(net(x, scores.argmax(1)).clamp_min(0), scores)}
+        return {
+            "true": Route(net(x, labels).clamp_min(0), scores),
+            "pred": Route(net(x, scores.argmax(1)).clamp_min(0), scores),
+        }

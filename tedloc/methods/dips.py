@@ -100,8 +100,10 @@ def train_proposals(images: ImageSet, vit: dict, heads: int, device: str, code: 
             if not target.exists():
                 net = AttentionViT(**vit).to(device).eval()
                 with torch.inference_mode():
-                    seen = (net(net.preprocess(batch).to(device)).cls_to_patches()[:, -1]
-                            for _, batch in batches(images, f"proposals {images.name}/{images.split}"))
+                    seen = (
+                        net(net.preprocess(batch).to(device)).cls_to_patches()[:, -1]
+                        for _, batch in batches(images, f"proposals {images.name}/{images.split}")
+                    )
                     found = [proposals(attention, heads).cpu() for attention in seen]
                 with paths.replacing(target) as scratch:
                     np.save(scratch, torch.cat(found).numpy())
@@ -168,8 +170,11 @@ class DiPS(Trained):
         """Proposals of the training images, (N, kept, h, w) uint8, the best first."""
         e, images = self.profile.encoder, open_data(self.profile.data, "train")
         same = self.proposer == e.name
-        vit = {"name": self.proposer, "image_size": e.image_size if same else None,
-               "weights": e.weights if same else None}
+        vit = {
+            "name": self.proposer,
+            "image_size": e.image_size if same else None,
+            "weights": e.weights if same else None,
+        }
         code = environment_fingerprint(type(self).__module__, data=images.name)
         found = torch.from_numpy(train_proposals(images, vit, self.own.heads, self.device, code))
         labels, kept = torch.from_numpy(images.labels), []

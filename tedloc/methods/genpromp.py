@@ -39,8 +39,15 @@ from tedloc.settings import OptimiserSettings
 
 # After these openings the class's token stands at place 5, as published. Which seven were published is not in
 # our sources.
-TEMPLATES = ("a photo of a {}", "an image of a {}", "a picture of a {}", "a rendering of a {}",
-             "a drawing of a {}", "a painting of a {}", "a depiction of a {}")
+TEMPLATES = (
+    "a photo of a {}",
+    "an image of a {}",
+    "a picture of a {}",
+    "a rendering of a {}",
+    "a drawing of a {}",
+    "a painting of a {}",
+    "a depiction of a {}",
+)
 AVIARY_TEMPLATES = ("a photo of a {}", "an image of a {}", "a picture of a {}")  # its CLIP knows no others
 STABLE = "stable-diffusion-v1-4"  # a folder below TEDLOC_DATA
 
@@ -68,8 +75,10 @@ class Prompts:
         openings = [template.removesuffix("{}") for template in templates]
         positions = {model.position(opening) for opening in openings}
         if len(positions) > 1:
-            raise UserError(f"templates {', '.join(templates)} put the class at different places; give them "
-                            "openings of as many words")
+            raise UserError(
+                f"templates {', '.join(templates)} put the class at different places; give them "
+                "openings of as many words"
+            )
         (self.position,) = positions
         words = model.text.words
         size, last = model.text.vocabulary.table.num_embeddings, model.text.length - 1
@@ -77,13 +86,26 @@ class Prompts:
         whole = [words(name) for name in names]
         upto = [len(words(name.partition(" with ")[0])) for name in names]
         self.representative = torch.stack(
-            [model.prompts(o, [[size + k] for k in range(len(names))]) for o in openings], 1)
+            [model.prompts(o, [[size + k] for k in range(len(names))]) for o in openings], 1
+        )
         self.discriminative = torch.stack([model.prompts(o, whole) for o in openings], 1)
         rest = torch.arange(last - self.position)
-        self.aligned = torch.stack([
-            torch.cat([torch.arange(self.position), torch.tensor([self.position + n - 1]),
-                       self.position + len(ids) + rest]) for n, ids in zip(upto, whole, strict=True)
-        ]).clamp_max(last).to(model.device)  # (K, L)
+        self.aligned = (
+            torch.stack(
+                [
+                    torch.cat(
+                        [
+                            torch.arange(self.position),
+                            torch.tensor([self.position + n - 1]),
+                            self.position + len(ids) + rest,
+                        ]
+                    )
+                    for n, ids in zip(upto, whole, strict=True)
+                ]
+            )
+            .clamp_max(last)
+            .to(model.device)
+        )  # (K, L)
 
 
 class ClassTokens(nn.Module):
@@ -101,8 +123,11 @@ def attention_map(maps: dict[str, Tensor], position: int, levels: Sequence[int],
     """
     sizes = sorted({weights.shape[2] for weights in maps.values()})
     chosen = {sizes[level] for level in levels}
-    each = [F.interpolate(weights[..., position].mean(1, keepdim=True), size=(side, side), mode="bilinear")
-            for weights in maps.values() if weights.shape[2] in chosen]
+    each = [
+        F.interpolate(weights[..., position].mean(1, keepdim=True), size=(side, side), mode="bilinear")
+        for weights in maps.values()
+        if weights.shape[2] in chosen
+    ]
     return torch.cat(each, 1).mean(1)
 
 
@@ -137,8 +162,11 @@ class GenPromp(Method):
     SETTINGS = {
         # Ours: as many steps as the small profiles' time allows, at rates for a small model.
         "small": GenPrompSettings(
-            levels=(1,), keep_latents=True, tokens=OptimiserSettings("adamw", 1, 32, 3e-3, weight_decay=0.0),
-            optimiser=OptimiserSettings("adamw", 2, 32, 3e-4, weight_decay=0.01)),
+            levels=(1,),
+            keep_latents=True,
+            tokens=OptimiserSettings("adamw", 1, 32, 3e-3, weight_decay=0.0),
+            optimiser=OptimiserSettings("adamw", 2, 32, 3e-4, weight_decay=0.01),
+        ),
         # Rates, two epochs of stage 1, and the steps of stage 2 (250 and 600): published. Batches and weight
         # decay: not in our sources; with batches of 24, 250 steps are one epoch of CUB.
         "CUB": GenPrompSettings(),
@@ -186,10 +214,10 @@ class GenPromp(Method):
     def test_text(self) -> Text:
         """(K, L, D): the mean over the templates."""
         templates = torch.arange(self.prompts.representative.shape[1], device=self.device)
-        each = [self.mixed(self.own.test_share, torch.full_like(templates, k), templates)
-                for k in range(self.classes)]
-        return Text(torch.stack([text.states.mean(0) for text in each]),
-                    torch.stack([text.visible[0] for text in each]))
+        each = [self.mixed(self.own.test_share, torch.full_like(templates, k), templates) for k in range(self.classes)]
+        return Text(
+            torch.stack([text.states.mean(0) for text in each]), torch.stack([text.visible[0] for text in each])
+        )
 
     # Training.
 
@@ -215,13 +243,23 @@ class GenPromp(Method):
         """Both stages, each in a folder of its own."""
         own, count = self.own, len(open_data(self.profile.data, "train"))
         self.train_stage(self.tokens, own.tokens, count, self.representative, subfolder(folder, "tokens"))
-        self.train_stage(self.model.unet, own.optimiser, min(own.images or count, count),
-                         lambda labels, template: self.mixed(own.train_share, labels, template),
-                         subfolder(folder, "unet"))
+        self.train_stage(
+            self.model.unet,
+            own.optimiser,
+            min(own.images or count, count),
+            lambda labels, template: self.mixed(own.train_share, labels, template),
+            subfolder(folder, "unet"),
+        )
         self._latents = None
 
-    def train_stage(self, module: nn.Module, optimiser: OptimiserSettings, count: int,
-                    text: Callable[[Tensor, Tensor], Text], folder: Path | None) -> None:
+    def train_stage(
+        self,
+        module: nn.Module,
+        optimiser: OptimiserSettings,
+        count: int,
+        text: Callable[[Tensor, Tensor], Text],
+        folder: Path | None,
+    ) -> None:
         """Train one module alone with the denoising loss, under the text of the stage."""
         checkpoint, key = folder / "checkpoint.safetensors" if folder else None, digest(self.settings())
         module.to(self.device)
@@ -233,11 +271,12 @@ class GenPromp(Method):
             drawn = torch.randperm(len(labels), generator=engine.generator_for(self.seed, 0)).numpy()
             views, templates = 1 + self.profile.encoder.mirror, self.prompts.representative.shape[1]
 
-            def step(net: nn.Module, index: np.ndarray,
-                     generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
                 index, size = drawn[index], (len(index),)
-                view, template = (torch.randint(choices, size, generator=generator, device=self.device)
-                                  for choices in (views, templates))
+                view, template = (
+                    torch.randint(choices, size, generator=generator, device=self.device)
+                    for choices in (views, templates)
+                )
                 latent = self.latents(index, view.cpu())
                 return self.model.loss(latent, text(labels[index].to(self.device), template), generator), {}
 
@@ -254,9 +293,17 @@ class GenPromp(Method):
             return self.model.encode([images.image(i) for i in index], view == 1)
         if self._latents is None:
             batches = np.array_split(np.arange(len(images)), -(-len(images) // 50))
-            self._latents = torch.stack([torch.cat([
-                self.model.encode([images.image(i) for i in batch], torch.full((len(batch),), mirrored))
-                for batch in batches]) for mirrored in (False, True)[:1 + self.profile.encoder.mirror]])
+            self._latents = torch.stack(
+                [
+                    torch.cat(
+                        [
+                            self.model.encode([images.image(i) for i in batch], torch.full((len(batch),), mirrored))
+                            for batch in batches
+                        ]
+                    )
+                    for mirrored in (False, True)[: 1 + self.profile.encoder.mirror]
+                ]
+            )
         return self._latents[view, torch.from_numpy(index)]
 
     # Localization.
@@ -266,11 +313,11 @@ class GenPromp(Method):
 
         text: of all classes. The noise is drawn by the seed, the same for all images.
         """
-        noise = torch.randn(latent.shape[1:], generator=engine.generator_for(self.seed, 0, self.device),
-                            device=self.device).expand_as(latent)
+        noise = torch.randn(
+            latent.shape[1:], generator=engine.generator_for(self.seed, 0, self.device), device=self.device
+        ).expand_as(latent)
         chosen = Text(text.states[labels], text.visible[labels])
-        passes = [self.model.denoise(self.model.noisy(latent, noise, t), t, chosen, maps=True)
-                  for t in self.own.times]
+        passes = [self.model.denoise(self.model.noisy(latent, noise, t), t, chosen, maps=True) for t in self.own.times]
         at, side = self.prompts.position, latent.shape[-1]
         return torch.stack([attention_map(each.maps, at, self.own.levels, side) for each in passes]).mean(0)
 

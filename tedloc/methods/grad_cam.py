@@ -68,8 +68,9 @@ class GradCAM(LinearCAM):
     def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
         """As for every trained method, but with a gradient, and a ViT's from images."""
         p, standardise, classifier = self.profile, *self.net
-        encoder = load_encoder(p.encoder.name, image_size=p.encoder.image_size, weights=p.encoder.weights,
-                               device=self.device)
+        encoder = load_encoder(
+            p.encoder.name, image_size=p.encoder.image_size, weights=p.encoder.weights, device=self.device
+        )
         images, norm = open_data(p.data, split), input_norm(encoder)
         labels, size = torch.from_numpy(images.labels), p.evaluation.batch_size
         for start in range(part[0] * size, len(images), part[1] * size):
@@ -85,7 +86,10 @@ class GradCAM(LinearCAM):
                 grid, prefix = tokens.shape[2:], encoder.body.num_prefix_tokens
                 pooled = standardise(tokens).mean((2, 3))
             scores = classifier(pooled)
-            maps = {"true": grad_cam(scores, layer, labels[index].to(self.device), prefix),
-                    "pred": grad_cam(scores, layer, scores.argmax(1), prefix)}
-            yield Prediction(index, {name: Route(each.unflatten(1, grid), scores.detach())
-                                     for name, each in maps.items()})
+            maps = {
+                "true": grad_cam(scores, layer, labels[index].to(self.device), prefix),
+                "pred": grad_cam(scores, layer, scores.argmax(1), prefix),
+            }
+            yield Prediction(
+                index, {name: Route(each.unflatten(1, grid), scores.detach()) for name, each in maps.items()}
+            )

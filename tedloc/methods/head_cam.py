@@ -23,7 +23,8 @@ class HeadCAM(Method):
     def applies(self) -> bool:
         encoder = self.profile.encoder.name
         return self.profile.data.name in ("tiny-imagenet", "ilsvrc") and (
-            encoder == LITE0 or encoder.startswith("timm/"))
+            encoder == LITE0 or encoder.startswith("timm/")
+        )
 
     def lacks(self) -> str | None:
         encoder = self.profile.encoder.name
@@ -40,8 +41,13 @@ class HeadCAM(Method):
         for index, batch in batches(images, f"CAM {images.name}/{split}"):
             x = teacher.preprocess(batch).to(self.device)
             feature, scores = teacher.forward(x)
-            yield Prediction(index, {"true": Route(teacher.maps(feature, labels[index]), scores),
-                                     "pred": Route(teacher.maps(feature, scores.argmax(1)), scores)})
+            yield Prediction(
+                index,
+                {
+                    "true": Route(teacher.maps(feature, labels[index]), scores),
+                    "pred": Route(teacher.maps(feature, scores.argmax(1)), scores),
+                },
+            )
 
     def true_maps(self, split: str) -> Callable[[np.ndarray], Tensor]:
         """A teacher: the function from positions (B,) in a split to maps of the true class, (B, h, w) in [0, 1]."""
@@ -52,4 +58,5 @@ class HeadCAM(Method):
         def maps(index: np.ndarray) -> Tensor:
             x = teacher.preprocess([images.image(i) for i in index]).to(self.device)
             return teacher.maps(teacher.forward(x)[0], labels[index])
+
         return maps

@@ -38,8 +38,14 @@ class PatchAnchor(FromCLIP):
             scores, altered_scores = untouched @ text.T, altered @ text.T
             true = patch_anchor_maps(patches, text, labels[index].to(self.device))
             predicted = patch_anchor_maps(patches, text, scores.argmax(1))
-            yield Prediction(index, {"true": Route(true, scores), "pred": Route(predicted, scores),
-                                     "true, altered CLS": Route(true, altered_scores)})
+            yield Prediction(
+                index,
+                {
+                    "true": Route(true, scores),
+                    "pred": Route(predicted, scores),
+                    "true, altered CLS": Route(true, altered_scores),
+                },
+            )
 
     def modules(self) -> dict[str, nn.Module]:
         return {"visual tower": load_clip(self.profile.pseudo_labels.clip).model.visual}

@@ -32,9 +32,16 @@ class BoxRegressor(nn.Module):
     def __init__(self, dim: int, grid: tuple[int, int], width: int, hidden: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(dim, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(),
+            nn.Conv2d(dim, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Flatten(),
             nn.Linear(width * grid[0] * grid[1], hidden, bias=False),
-            nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 4), nn.Sigmoid())
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 4),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -85,11 +92,9 @@ class PSOL(WithClassifier):
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
-        "small": PSOLSettings(
-            optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
+        "small": PSOLSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
         "CUB": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
-        "ILSVRC": PSOLSettings(
-            width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
+        "ILSVRC": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
     }
     SEARCH = {"optimiser.learning_rate": (3e-4, 1e-3, 3e-3), "ddt.whiten": (None, 0.1)}
 

@@ -34,6 +34,7 @@ START = 0.002  # the first guess of the inverse is START * L^T; published
 
 def grid_laplacian(h: int, w: int, device: torch.device | str = "cpu") -> Tensor:
     """(hw, hw) Laplacian D - N of the graph that joins each patch to its four neighbours, in row order."""
+
     def path(n: int) -> Tensor:
         ones = torch.ones(n - 1, device=device)
         return torch.diag(ones, 1) + torch.diag(ones, -1)

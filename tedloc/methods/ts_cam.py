@@ -71,7 +71,8 @@ class TSCAMSettings:
 
     backbone: str | None = None  # None: the profile's encoder in the aviary, else DeiT-S, as published
     optimiser: OptimiserSettings = OptimiserSettings(  # ours: the steps that the small profiles' time allows
-        kind="adamw", epochs=4, batch_size=32, learning_rate=5e-4, weight_decay=5e-4)
+        kind="adamw", epochs=4, batch_size=32, learning_rate=5e-4, weight_decay=5e-4
+    )
 
 
 class TSCAM(FineTunedViT):
@@ -97,8 +98,10 @@ class TSCAM(FineTunedViT):
 
     def routes(self, net: TSCAMNet, x: Tensor, labels: Tensor) -> dict[str, Route]:
         found = net(x)
-        return {"true": Route(found.of(labels), found.scores),
-                "pred": Route(found.of(found.scores.argmax(1)), found.scores)}
+        return {
+            "true": Route(found.of(labels), found.scores),
+            "pred": Route(found.of(found.scores.argmax(1)), found.scores),
+        }
 
     def modules(self) -> dict[str, nn.Module]:
         return {"backbone": self.net[1].backbone, "head": self.net[1].head}

@@ -49,8 +49,11 @@ def claims() -> pd.DataFrame:
 
 def own_value(method: str, column: str, dataset: str) -> float | None:
     """What a method itself reports in one column, a journal before a conference version; None if nothing."""
-    rows = [entry for entry in _records("published")
-            if (entry["method"], entry["column"], entry["dataset"]) == (method, column, dataset)]  # fmt: skip
+    rows = [
+        entry
+        for entry in _records("published")
+        if (entry["method"], entry["column"], entry["dataset"]) == (method, column, dataset)
+    ]
     rows.sort(key=lambda entry: entry["kind"] == "conference")
     return float(rows[0]["value"]) if rows else None
 
@@ -78,13 +81,9 @@ def elsewhere(topic: str) -> pd.DataFrame:
 def claimed(row: str, column: str, dataset: str = "") -> float:
     """One number of the running text: ``claimed("TeD-Loc", "CL", "CUB")`` is 93.0."""
     everything = _read("claims")
-    wanted = (
-        (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
-    )
+    wanted = (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
     if wanted.sum() != 1:
-        raise UserError(
-            f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}"
-        )
+        raise UserError(f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}")
     return float(everything.loc[wanted, "value"].iloc[0])
 
 

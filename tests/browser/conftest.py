@@ -101,8 +101,13 @@ def open_page(browser, book_html) -> Iterator[Callable[..., Opened]]:
 
     def open_one(name: str, width: int = 1280, scheme: str = "light", javascript: bool = True) -> Opened:
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=javascript,
-            has_touch=width < 600, reduced_motion="reduce", offline=True)  # fmt: skip
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            java_script_enabled=javascript,
+            has_touch=width < 600,
+            reduced_motion="reduce",
+            offline=True,
+        )
         contexts.append(context)
         one = Opened(context.new_page())
         opened.append((name, one))

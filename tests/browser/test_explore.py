@@ -37,7 +37,9 @@ def move(page, selector: str, value) -> None:
     """Give a control a value and tell the page, as the control itself does."""
     page.locator(selector).evaluate(
         "(e, value) => { e.value = value; e.dispatchEvent(new Event('input', { bubbles: true }));"
-        " e.dispatchEvent(new Event('change', { bubbles: true })); }", str(value))  # fmt: skip
+        " e.dispatchEvent(new Event('change', { bubbles: true })); }",
+        str(value),
+    )
 
 
 def test_every_image_and_method_shows_python_s_box_overlap_and_accuracy(open_page, html):

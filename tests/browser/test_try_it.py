@@ -80,8 +80,9 @@ def test_without_javascript_the_figure_and_a_sentence_are_there(open_page, book_
 @pytest.mark.parametrize("wide, high", [(80, 80), (37, 91), (300, 200), (79, 81), (1, 5), (120, 161)])
 def test_pictures_are_resized_as_pillow_does_it(page, wide, high):
     image = np.random.default_rng(0).integers(0, 256, (high, wide, 4), dtype=np.uint8)
-    ours = page.evaluate("([rgba, w, h]) => Array.from(tedlocTryIt.resize(rgba, w, h, 80))",
-                         [image.ravel().tolist(), wide, high])  # fmt: skip
+    ours = page.evaluate(
+        "([rgba, w, h]) => Array.from(tedlocTryIt.resize(rgba, w, h, 80))", [image.ravel().tolist(), wide, high]
+    )
     theirs = Image.fromarray(image[..., :3]).resize((80, 80), Image.Resampling.BILINEAR)
     assert np.array_equal(ours, np.asarray(theirs).ravel())
 
@@ -97,7 +98,8 @@ def test_maps_become_bytes_and_boxes_as_in_the_protocol(page, side):
         levels, box = page.evaluate(
             "([map, n, t]) => { const b = tedlocTryIt.toBytes(Float32Array.from(map), n, n, 224);"
             " return [Array.from(b), tedlocTryIt.largestBox(b, 224, t)]; }",
-            [score_map.ravel().tolist(), side, threshold])  # fmt: skip
+            [score_map.ravel().tolist(), side, threshold],
+        )
         expected = boxes.to_bytes(boxes.to_grid(score_map, 224))
         assert np.array_equal(levels, expected.ravel())
         assert box == list(boxes.largest_box(expected, int(boxes.level_of(threshold, expected.max()))))
