@@ -4,13 +4,15 @@
 ``TEDLOC_RUNS``   folder for runs (checkpoints, per-image results, metrics)
 ``TEDLOC_CACHE``  folder for what can be computed again (pseudo-labels, features, rendered images)
 
-Unset, they are ``data/``, ``runs/`` and ``cache/`` in the checkout, or in the working directory when the
-package is installed without one.
+Unset, they are ``data/``, ``runs/`` and ``cache/`` in the checkout; without one, where the system keeps a user's data
+and caches (on Linux ``~/.local/share/tedloc/`` and ``~/.cache/tedloc/``).
 """
 
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 PACKAGE = Path(__file__).resolve().parent
 WEIGHTS = PACKAGE / "weights"  # towers trained by data_scripts/, shipped with the package
@@ -18,22 +20,31 @@ TUNING = PACKAGE / "tuning"  # every trial behind the settings of the small prof
 PAPER = PACKAGE / "paper"  # the paper's tables as data
 
 
+def checkout() -> Path | None:
+    """The folder of a checkout that the package is in; None for an installed package."""
+    return PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
+
+
 def root() -> Path:
-    """The checkout, or the working directory when there is none."""
-    checkout = PACKAGE.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    """Where notebooks and pages are: the checkout, or the working directory when there is none."""
+    return checkout() or Path.cwd()
+
+
+def _folder(name: str, installed: Path) -> Path:
+    here = checkout()
+    return Path(os.environ.get(f"TEDLOC_{name.upper()}") or (here / name if here else installed)).expanduser()
 
 
 def data() -> Path:
-    return Path(os.environ.get("TEDLOC_DATA") or root() / "data").expanduser()
+    return _folder("data", platformdirs.user_data_path("tedloc", False) / "data")
 
 
 def runs() -> Path:
-    return Path(os.environ.get("TEDLOC_RUNS") or root() / "runs").expanduser()
+    return _folder("runs", platformdirs.user_data_path("tedloc", False) / "runs")
 
 
 def cache() -> Path:
-    return Path(os.environ.get("TEDLOC_CACHE") or root() / "cache").expanduser()
+    return _folder("cache", platformdirs.user_cache_path("tedloc", False))
 
 
 def notebooks() -> Path:
