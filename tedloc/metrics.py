@@ -123,9 +123,8 @@ class LocalizationMeter:
         if len(predicted) != len(ids):
             raise UserError(f"{len(predicted)} boxes were predicted for {len(ids)} images; give one for each")
         targets = self._targets(ids, boxes, sizes)
-        largest = np.broadcast_to(predicted, (len(ids), mapping.LEVELS, 4))
         tops, pixels = np.full(len(ids), top, np.uint8), np.zeros((len(ids), 2, 0), np.uint32)
-        self._add(ids, targets, sizes, labels, scores, largest, None, tops, pixels)
+        self._add(ids, targets, sizes, labels, scores, predicted, None, tops, pixels)
 
     def _targets(self, ids, boxes, sizes) -> list[np.ndarray]:
         sizes = np.asarray(sizes).reshape(-1, 2)
@@ -141,7 +140,10 @@ class LocalizationMeter:
         for name, box in zip(ids, boxes, strict=True):
             if np.size(box) == 0 or np.size(box) % 4:
                 raise UserError(f"image {name!r} has no box (x0, y0, x1, y1) to be compared with; leave it out")
-        return [mapping.scale_boxes(box, size, self.grid) for box, size in zip(boxes, sizes, strict=True)]
+        counts = [np.size(box) // 4 for box in boxes]
+        every = np.concatenate([np.reshape(box, (-1, 4)) for box in boxes]) if counts else np.zeros((0, 4))
+        scaled = mapping.scale_boxes(every, np.repeat(sizes, counts, axis=0), self.grid)
+        return np.split(scaled, np.cumsum(counts)[:-1])
 
     def _add(self, ids, targets, sizes, labels, scores, largest, best, top, pixels) -> None:
         if len(ids) == 0:
@@ -155,9 +157,11 @@ class LocalizationMeter:
         if scores is not None:
             predicted, rank = _ranks(ids, label, _array(scores))
         overlap = np.zeros((count, 2, 1, mapping.LEVELS))  # of the largest contour's box, of the best box of all
-        for n, target in enumerate(targets):
-            if len(target):
-                overlap[n] = mapping.iou(largest[n][:, None], target[None]).max(axis=1)
+        counts = np.array([len(target) for target in targets])
+        if counts.any():
+            every = mapping.iou(np.repeat(largest, counts, axis=0), np.concatenate(targets)[:, None])
+            starts = (counts.cumsum() - counts)[counts > 0]
+            overlap[counts > 0] = np.maximum.reduceat(every, starts, axis=0)[:, None, None]
         if best is not None:
             overlap[:, 1, 0] = best
         hits = np.packbits(overlap >= np.array(self.ious)[:, None], axis=-1)
@@ -169,9 +173,11 @@ class LocalizationMeter:
                 rank=rank.astype(np.int32),
                 size=np.asarray(sizes).reshape(-1, 2).astype(np.int32),
                 top=top,
-                largest=largest.astype(np.uint8 if self.grid <= 256 else np.uint16),
+                largest=np.broadcast_to(
+                    largest.astype(np.uint8 if self.grid <= 256 else np.uint16), (count, mapping.LEVELS, 4)
+                ),
                 hits=hits,
-                counts=np.array([len(target) for target in targets], np.int32),
+                counts=counts.astype(np.int32),
                 targets=np.concatenate(targets).astype(np.int32),
                 pixels=pixels,
             )
