@@ -27,7 +27,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import evidence, paper, plots, profiles, report, runs
+from tedloc import paper, plots, profiles
+from tedloc.book import evidence, report
+from tedloc.runs import run as runs
 
 plots.use_style()
 P = profiles.get(profile)

@@ -37,8 +37,14 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
-from tedloc import boxes, compared, evidence, paper, plots, profiles, report, runs, stored, towers, trivial, tune
-from tedloc.features import open_data
+from tedloc import paper, plots, profiles, tune
+from tedloc.backbones import towers
+from tedloc.book import compared, evidence, report
+from tedloc.book import findings as stored
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes
+from tedloc.runs import run as runs
+from tedloc.training.features import open_data
 
 plots.use_style()
 P = profiles.get(profile, settings)

@@ -31,9 +31,13 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import boxes, evidence, paper, plots, profiles, report, runs, trivial
-from tedloc.features import open_data
-from tedloc.text import templates
+from tedloc import paper, plots, profiles
+from tedloc.backbones.text import templates
+from tedloc.book import evidence, report
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes
+from tedloc.runs import run as runs
+from tedloc.training.features import open_data
 
 plots.use_style()
 P = profiles.get(profile)

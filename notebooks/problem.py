@@ -36,9 +36,13 @@ from IPython.display import HTML, Markdown
 from matplotlib.patches import Rectangle
 from myst_nb import glue
 
-from tedloc import boxes, compared, embedded, evidence, illustrations, plots, profiles, report, runs, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import open_data
+from tedloc import plots, profiles
+from tedloc.book import compared, embedded, evidence, illustrations, report
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes
+from tedloc.runs import run as runs
+from tedloc.training.features import open_data
 
 plots.use_style()
 P = profiles.get(profile)

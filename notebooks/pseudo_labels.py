@@ -36,11 +36,14 @@ import torch
 from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 
-from tedloc import evidence, plots, profiles, report, runs, sampler, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import features, open_data
-from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc import plots, profiles, sampler
+from tedloc.book import evidence, report
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.methods.pseudo_labels import pseudo_label_cams
+from tedloc.metrics import baselines as trivial
+from tedloc.runs import run as runs
 from tedloc.settings import override
+from tedloc.training.features import features, open_data
 
 plots.use_style()
 P = profiles.get(profile)

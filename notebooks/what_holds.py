@@ -27,7 +27,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from tedloc import audit, audit_setup, audit_tables, complexity, full_size, report, stored
+from tedloc.audit import rules as audit
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
+from tedloc.book import findings as stored
+from tedloc.book import report
+from tedloc.cost import complexity, full_size
 
 computed = stored.computed(profile)
 kept = {name: finding for name, finding in stored.stored().items() if name not in computed}

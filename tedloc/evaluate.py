@@ -22,10 +22,12 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from tedloc import boxes, paths, pxap, score_files, trivial, uncertainty
+from tedloc import paths
 from tedloc.data.benchmark import BenchmarkSplit, read_split
 from tedloc.errors import UserError, command
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes, pxap, score_files, uncertainty
+from tedloc.metrics.meter import LocalizationMeter
 
 CHUNK = 50  # images scored between two steps of the progress bar: bounds the memory, whatever the split's size
 

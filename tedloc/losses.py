@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tedloc import distributed
 from tedloc.model import Output
 from tedloc.sampler import Samples
+from tedloc.training import distributed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The trained part of TeD-Loc (section 3): decoder D, patch classifier g, pooling (Eq. 3) and class scores.
 
-The frozen encoder comes before it (:mod:`tedloc.encoders`), the anchors are made once (:mod:`tedloc.anchors`).
+The frozen encoder comes before it (:mod:`tedloc.backbones.encoders`), the anchors are made once (:mod:`tedloc.anchors`).
 """
 
 from dataclasses import dataclass

@@ -27,15 +27,17 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from tedloc import boxes as mapping
-from tedloc import engine, paths, profiles, runs
-from tedloc.encoders import Encoder, load_encoder
+from tedloc import paths, profiles
+from tedloc.backbones.encoders import Encoder, load_encoder
 from tedloc.errors import UserError, choose, command
-from tedloc.features import open_data
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Standardise
+from tedloc.metrics import boxes as mapping
 from tedloc.model import TeDLoc
+from tedloc.runs import run as runs
 from tedloc.settings import Profile
+from tedloc.training import engine
+from tedloc.training.features import open_data
 
 METHOD, ROUTE = "tedloc", "g"
 SHOWN = 5  # classes told of an image

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tedloc.clip_es import ClipESSettings
 from tedloc.errors import choose
+from tedloc.methods.clip_es_maps import ClipESSettings
 from tedloc.model import DecoderSettings
 from tedloc.settings import (
     AnchorSettings,

@@ -8,9 +8,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
-from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError
 from tedloc.losses import LossSettings
+from tedloc.methods.clip_es_maps import ClipESSettings
 from tedloc.model import DecoderSettings
 from tedloc.sampler import SamplerSettings
 
@@ -33,15 +33,15 @@ class EncoderSettings:
     image_size: int | None = None  # pixels; None: the model's own
     weights: str | None = None  # a local file instead of the hub
     mirror: bool = True  # train on mirrored images too; family
-    cache: bool = True  # keep patch embeddings on disk (tedloc.features); False: embed every batch anew
+    cache: bool = True  # keep patch embeddings on disk (tedloc.training.features); False: embed every batch anew
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
     """The class anchors t_k."""
 
-    text: str = "aviary/clip"  # a CLIP model (see tedloc.clip) or "minilm"; the paper: CLIP, unnamed
-    template: str = "ted-loc"  # a name or a format string (tedloc.text); figure 2 of the paper
+    text: str = "aviary/clip"  # a CLIP model (see tedloc.backbones.clip) or "minilm"; the paper: CLIP, unnamed
+    template: str = "ted-loc"  # a name or a format string (tedloc.backbones.text); figure 2 of the paper
     orthogonaliser: str = "qr_rows"  # the paper: "QR"; rows of Q is the reading that runs for every K and d
     seed: int = 0  # of the random controls
 
@@ -79,7 +79,7 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How maps are scored (see tedloc.metrics)."""
+    """How maps are scored (see tedloc.metrics.meter)."""
 
     grid: int = 224  # the benchmark's protocol; the paper's text says 256
     step: float = 0.001  # of the threshold search; the benchmark's default

@@ -4,7 +4,7 @@
     python -m tedloc.train --profile aviary --seed 0 --json metrics.json --loss.kd 0 --optimiser.epochs 5
     python -m tedloc.train --profile tiny-imagenet --method head-cam      # a compared method
 
-    torchrun --nproc-per-node 8 -m tedloc.train --profile ilsvrc          # 8 GPUs: see tedloc.distributed
+    torchrun --nproc-per-node 8 -m tedloc.train --profile ilsvrc          # 8 GPUs: see tedloc.training.distributed
 
 Everything after the named options is a setting of the profile. A finished run is read, not computed again; a
 killed one goes on from its last checkpoint.
@@ -23,15 +23,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from tedloc import boxes as mapping
-from tedloc import distributed, engine, paths, runs, trivial
-from tedloc.complexity import count_parameters
+from tedloc import paths
+from tedloc.cost.complexity import count_parameters
 from tedloc.errors import choose, command
-from tedloc.features import features, open_data
 from tedloc.methods import Method, Prediction, create
-from tedloc.metrics import LocalizationMeter
-from tedloc.pseudo_labels import pseudo_label_cams, unshuffled
+from tedloc.methods.pseudo_labels import pseudo_label_cams, unshuffled
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes as mapping
+from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs import run as runs
 from tedloc.settings import DataSettings, EvaluationSettings
+from tedloc.training import distributed, engine
+from tedloc.training.features import features, open_data
 
 HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
 
@@ -123,7 +126,7 @@ def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, fl
 
 
 def execute(request: runs.Request) -> None:
-    """Train, evaluate and write one run's folder (see tedloc.runs); ``metrics.json`` comes last.
+    """Train, evaluate and write one run's folder (see tedloc.runs.run); ``metrics.json`` comes last.
 
     A finished run that lacks some of the routes asked for is not trained again, they are only scored. Under torchrun
     rank 0 prepares and then has the other processes execute the same request: they train and score their share.

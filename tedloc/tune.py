@@ -24,9 +24,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from tedloc import paths, profiles, runs
+from tedloc import paths, profiles
 from tedloc.errors import UserError, command
 from tedloc.methods import create, optimisers
+from tedloc.runs import run as runs
 from tedloc.settings import Profile, override
 from tedloc.train import evaluate, prepare
 

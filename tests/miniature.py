@@ -19,8 +19,10 @@ import cv2
 import numpy as np
 
 from conftest import ROOT
-from tedloc import features, profiles, runs
+from tedloc import profiles
+from tedloc.runs import run as runs
 from tedloc.settings import Profile, override
+from tedloc.training import features
 
 PHOTOS = ROOT.parent / "shared" / "data" / "tiny-imagenet-200"
 BIRDS = (

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tedloc import towers
-from tedloc.attention import AttentionViT
+from tedloc.backbones import towers
+from tedloc.backbones.attention import AttentionViT
 from tedloc.errors import UserError
 
 IMAGES = torch.rand(3, 3, 80, 80, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tedloc import audit, audit_setup, audit_tables, paper
+from tedloc import paper
+from tedloc.audit import rules as audit
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
 
 EVA_L = 303_178_752  # counted in test_complexity
 

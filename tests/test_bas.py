@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from tedloc import engine, profiles
+from tedloc import profiles
 from tedloc.methods import bas
 from tedloc.methods.bas import BAS, BASNet, activation, suppression
 from tedloc.methods.trained import Batch
+from tedloc.training import engine
 
 DIM, CLASSES, SIDE = 16, 4, 8
 

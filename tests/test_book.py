@@ -8,7 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tedloc import book, notebooks, paths
+from tedloc import paths
+from tedloc.book import __main__ as book
+from tedloc.book import chapters as notebooks
 from tedloc.errors import UserError
 from tedloc.profiles import PROFILES
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import engine, profiles
-from tedloc.features import open_data
+from tedloc import profiles
 from tedloc.methods import c2am, create
 from tedloc.settings import OptimiserSettings, override
+from tedloc.training import engine
+from tedloc.training.features import open_data
 
 GRID, DIM = 10, 8
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})

@@ -5,7 +5,7 @@ import torch
 from synthetic_attention import random_seen
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
 from tedloc.methods.catr import CategoryStimulation, CATRNet, UncertaintyWeighting, background
 from tedloc.methods.ts_cam import TSCAMNet, semantic_head
 

@@ -11,12 +11,8 @@ from open_clip.transformer import QuickGELU, Transformer
 from tiny_clip import CONFIG, VISION, some_images, tiny_clip, unit_vectors
 
 from tedloc import profiles
-from tedloc.clip import Clip, embed, load_clip, project, run_block
-from tedloc.clip_es import ClipESSettings
-from tedloc.errors import UserError
-from tedloc.methods import create
-from tedloc.settings import override
-from tedloc.text import (
+from tedloc.backbones.clip import Clip, embed, load_clip, project, run_block
+from tedloc.backbones.text import (
     TEMPLATES,
     VOC_BACKGROUND,
     background_embeddings,
@@ -24,6 +20,10 @@ from tedloc.text import (
     class_text,
     templates,
 )
+from tedloc.errors import UserError
+from tedloc.methods import create
+from tedloc.methods.clip_es_maps import ClipESSettings
+from tedloc.settings import override
 
 
 def walk(clip: Clip, images: torch.Tensor, weights: bool) -> torch.Tensor:

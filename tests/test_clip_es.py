@@ -11,11 +11,11 @@ from hypothesis.extra.numpy import arrays
 from tiny_clip import some_images, tiny_clip, unit_vectors
 
 from tedloc import paths, profiles
-from tedloc.clip import load_clip
-from tedloc.clip_es import ClipESSettings, box_mask, clip_es
+from tedloc.backbones.clip import load_clip
+from tedloc.backbones.text import background_embeddings, class_embeddings
 from tedloc.data import open_split
 from tedloc.errors import UserError
-from tedloc.text import background_embeddings, class_embeddings
+from tedloc.methods.clip_es_maps import ClipESSettings, box_mask, clip_es
 
 TEXT, WORDS = unit_vectors(5, seed=1), unit_vectors(4, seed=2)
 TARGETS = torch.tensor([4, 0, 2])

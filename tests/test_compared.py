@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tedloc import compared, paper, profiles
+from tedloc import paper, profiles
+from tedloc.book import compared
 from tedloc.methods import METHODS, create
 
 

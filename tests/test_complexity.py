@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tedloc import full_size, paper, stable_diffusion
-from tedloc.complexity import LatencySettings, Part, cost, costs, latencies, latency, total, vit_flops
+from tedloc import paper
+from tedloc.backbones import stable_diffusion
+from tedloc.cost import full_size
+from tedloc.cost.complexity import LatencySettings, Part, cost, costs, latencies, latency, total, vit_flops
 from tedloc.errors import UserError
 from tedloc.model import DecoderSettings
 

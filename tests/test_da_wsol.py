@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import engine, profiles
+from tedloc import profiles
 from tedloc.methods.da_wsol import DAWSOL, SOURCE_LIKE, TARGET, UNIVERSUM, DANet, k_means, mmd
 from tedloc.methods.trained import Batch
 from tedloc.settings import override
+from tedloc.training import engine
 
 DIM, CLASSES, SIDE = 16, 4, 8
 

@@ -25,11 +25,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from conftest import ROOT
-from tedloc import profiles, runs
+from tedloc import profiles
 from tedloc.data import fetching, files, ilsvrc, open_split
 from tedloc.errors import UserError
-from tedloc.features import open_data
+from tedloc.runs import run as runs
 from tedloc.settings import DataSettings, override
+from tedloc.training.features import open_data
 
 
 def script(name: str, monkeypatch) -> ModuleType:

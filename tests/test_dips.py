@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from tedloc import engine, profiles, sampler
-from tedloc.features import open_data
+from tedloc import profiles, sampler
 from tedloc.methods import dips
 from tedloc.methods.dips import DiPS, DiPSNet, best, proposals, region_scores, regions, train_proposals
 from tedloc.methods.trained import Batch
 from tedloc.model import DecoderSettings
 from tedloc.settings import override
+from tedloc.training import engine
+from tedloc.training.features import open_data
 
 DIM, CLASSES, SIDE = 8, 4, 10
 SMALL = override(profiles.get("smoke"), {"data.per_class": 1})

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 from toy_training import UNEVEN, Pictures, X, model, stepper
 
-from tedloc import distributed, engine, runs, train
+from tedloc import train
 from tedloc.errors import UserError
+from tedloc.runs import run as runs
+from tedloc.training import distributed, engine
 
 ARGUMENTS = [
     "--profile",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tedloc import embedded
+from tedloc.book import embedded
 
 
 def test_no_text_ends_the_script_element_that_holds_it():

@@ -10,12 +10,13 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from tedloc import encoders, paths
-from tedloc.classifier_cam import HeadCam, imagenet_indices
+from tedloc import paths
+from tedloc.backbones import encoders
+from tedloc.backbones.encoders import fold_batch_norm, lite0_classifier, lite0_key, load_encoder, timm_model, to_input
 from tedloc.data import ilsvrc
 from tedloc.data.files import FileImages
-from tedloc.encoders import fold_batch_norm, lite0_classifier, lite0_key, load_encoder, timm_model, to_input
 from tedloc.errors import UserError
+from tedloc.methods.classifier_cam import HeadCam, imagenet_indices
 
 VIT = "timm/vit_tiny_patch16_224"
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 from toy_training import SETTINGS, Interrupted, X, Y, model, stepper, weights
 
-from tedloc import engine
 from tedloc.errors import UserError
+from tedloc.training import engine
 
 
 def lines(file: Path) -> list[dict]:

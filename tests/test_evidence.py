@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tedloc import evidence
+from tedloc.book import evidence
+from tedloc.book.evidence import Difference
 from tedloc.errors import UserError
-from tedloc.evidence import Difference
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics.meter import LocalizationMeter
 
 GRID, IMAGES, CLASSES = 32, 24, 3
 

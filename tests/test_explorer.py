@@ -12,10 +12,12 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from tedloc import anchors, anchors_explorer, boxes, explorer
+from tedloc import anchors
+from tedloc.book import anchors_explorer, explorer
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import boxes
+from tedloc.metrics.meter import LocalizationMeter
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 IMAGES, CLASSES, WIDTH, HEIGHT = 9, 3, 60, 40

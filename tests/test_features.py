@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from tedloc import features as module
 from tedloc import profiles
+from tedloc.backbones.encoders import Encoder
 from tedloc.data import ImageSet
-from tedloc.encoders import Encoder
 from tedloc.errors import UserError
-from tedloc.features import features
 from tedloc.methods import create
 from tedloc.settings import DataSettings, EncoderSettings, override
+from tedloc.training import features as module
+from tedloc.training.features import features
 
 COUNT = 120
 DATA, CACHED, ANEW = DataSettings(), EncoderSettings(), EncoderSettings(cache=False)

@@ -9,15 +9,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from tedloc import paths, profiles, towers
+from tedloc import paths, profiles
+from tedloc.backbones import towers
 from tedloc.errors import UserError
-from tedloc.features import open_data
 from tedloc.methods import create, genpromp
 from tedloc.settings import override
+from tedloc.training.features import open_data
 
 pytest.importorskip("diffusers", reason="the diffusion model's parts: pip install 'tedloc[diffusion]'")
 
-from tedloc import latent_diffusion as ld  # noqa: E402
+from tedloc.backbones import latent_diffusion as ld  # noqa: E402
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
 NAMES = ["grey finch", "crimson-crowned grey finch with a white wing bar", "brown wren"]

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tedloc import profiles
-from tedloc.encoders import load_encoder
+from tedloc.backbones.encoders import load_encoder
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.grad_cam import GradCAM, explained, grad_cam, input_norm
 from tedloc.model import anchor_maps

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import illustrations, losses, model, sampler
+from tedloc import losses, model, sampler
+from tedloc.book import illustrations
 from tedloc.errors import UserError
 from tedloc.losses import LossSettings
 

@@ -17,9 +17,9 @@ import torch
 from map_teacher import COUNT, IDS, Teacher, compute, true_rows
 from tiny_clip import some_images, tiny_clip, unit_vectors
 
-from tedloc.clip_es import clip_es
 from tedloc.errors import UserError
-from tedloc.map_store import CHUNK, MapStore, size_text, stored_maps
+from tedloc.methods.clip_es_maps import clip_es
+from tedloc.training.store import CHUNK, MapStore, size_text, stored_maps
 
 TESTS = Path(__file__).resolve().parent
 IMPORTS = """
@@ -27,8 +27,8 @@ import os, signal, time
 from pathlib import Path
 import numpy as np
 from map_teacher import COUNT, IDS, Teacher, compute, true_rows
-from tedloc import map_store
-from tedloc.map_store import CHUNK, stored_maps
+from tedloc.training import store as map_store
+from tedloc.training.store import CHUNK, stored_maps
 """
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import profiles, runs, train, trivial
+from tedloc import profiles, train
 from tedloc.errors import UserError
-from tedloc.features import open_data
 from tedloc.methods import METHODS, Method, Prediction, Route, create
+from tedloc.metrics import baselines as trivial
+from tedloc.runs import run as runs
 from tedloc.settings import override
+from tedloc.training.features import open_data
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2, "evaluation.keep_maps": 5})
 # head-cam needs a classifier of ImageNet: tests/test_encoders.py and tests/test_tiny_imagenet.py have one

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tedloc import boxes as mapping
-from tedloc import pxap, trivial, uncertainty
 from tedloc.data.benchmark import read_split
 from tedloc.errors import UserError
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import baselines as trivial
+from tedloc.metrics import boxes as mapping
+from tedloc.metrics import pxap, uncertainty
+from tedloc.metrics.meter import LocalizationMeter
 
 quick = settings(max_examples=40, deadline=None)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from tedloc import minilm
+from tedloc.backbones import minilm
 from tedloc.errors import UserError
 
 

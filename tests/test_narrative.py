@@ -11,7 +11,7 @@ import pytest
 import yaml
 from docutils import nodes
 
-from tedloc import notebooks
+from tedloc.book import chapters as notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"

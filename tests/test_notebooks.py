@@ -8,7 +8,7 @@ import nbformat
 import papermill
 import pytest
 
-from tedloc import notebooks
+from tedloc.book import chapters as notebooks
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))

@@ -11,9 +11,9 @@ import torch
 
 from tedloc import losses, sampler, train
 from tedloc.anchors import orthogonalise
-from tedloc.clip import load_clip
-from tedloc.clip_es import ClipESSettings, clip_es
-from tedloc.encoders import load_encoder
+from tedloc.backbones.clip import load_clip
+from tedloc.backbones.encoders import load_encoder
+from tedloc.methods.clip_es_maps import ClipESSettings, clip_es
 from tedloc.model import TeDLoc
 from tedloc.paths import notebooks
 from tedloc.profiles import get

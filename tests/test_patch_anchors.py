@@ -7,9 +7,15 @@ import torch
 import torch.nn.functional as F
 from tiny_clip import some_images, tiny_clip, unit_vectors
 
-from tedloc.clip import embed, qkv
+from tedloc.backbones.clip import embed, qkv
 from tedloc.errors import UserError
-from tedloc.patch_anchors import VARIANTS, dense_embeddings, last_attention, neighbourhood, patch_anchor_maps
+from tedloc.methods.patch_anchor_maps import (
+    VARIANTS,
+    dense_embeddings,
+    last_attention,
+    neighbourhood,
+    patch_anchor_maps,
+)
 
 GRID = (6, 4)
 IMAGES = some_images(height=48, width=32)

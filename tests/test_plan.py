@@ -2,7 +2,8 @@
 
 import pytest
 
-from tedloc import complexity, plan, profiles
+from tedloc import profiles
+from tedloc.cost import complexity, plan
 
 COST = plan.ImageCost(
     encoder=160e9, head=8e9, clip_es=40e9, token_bytes=524288, map_bytes=196, decode=0.002, score=0.003

@@ -9,9 +9,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tedloc import boxes, predict, runs
+from tedloc import predict
 from tedloc.data import open_split
 from tedloc.errors import UserError
+from tedloc.metrics import boxes
+from tedloc.runs import run as runs
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import profiles, pseudo_labels
+from tedloc import profiles
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
-from tedloc.methods import Method
-from tedloc.pseudo_label_quality import box_mask, object_truth, sample_quality
-from tedloc.pseudo_labels import centre_prior
+from tedloc.methods import Method, pseudo_labels
+from tedloc.methods.pseudo_label_quality import box_mask, object_truth, sample_quality
+from tedloc.methods.pseudo_labels import centre_prior
 from tedloc.sampler import SamplerSettings, pools, sample, to_grid
 from tedloc.settings import override
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tedloc import engine, profiles
-from tedloc.features import Features
+from tedloc import profiles
 from tedloc.methods import ddt, psol
 from tedloc.methods.trained import Batch, Trained
 from tedloc.settings import override
+from tedloc.training import engine
+from tedloc.training.features import Features
 
 GRID, DIM = 10, 16
 # the published DDT, whatever the small profiles chose

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tedloc import book, profiles, readme, stored
+from tedloc import profiles
+from tedloc.book import __main__ as book
+from tedloc.book import findings as stored
+from tedloc.book import readme
 from tedloc.errors import UserError
 from tedloc.methods.registry import METHODS
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from tedloc import plots, report
-from tedloc import table as tables
+from tedloc import plots
+from tedloc.book import report
+from tedloc.book import table as tables
 from tedloc.errors import UserError
 
 matplotlib.use("Agg")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
 from tedloc.methods.scm import ITERATIONS, Diffusion, SCMNet, grid_laplacian, newton_schulz
 from tedloc.methods.ts_cam import Coupled, TSCAMNet, semantic_head
 

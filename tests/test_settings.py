@@ -4,9 +4,10 @@ import subprocess
 
 import pytest
 
-from tedloc import profiles, runs
+from tedloc import profiles
 from tedloc.errors import UserError
 from tedloc.methods import create, optimisers
+from tedloc.runs import run as runs
 from tedloc.settings import override
 
 

@@ -6,7 +6,11 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from tedloc import book, notebooks, paths, profiles, report, stored
+from tedloc import paths, profiles
+from tedloc.book import __main__ as book
+from tedloc.book import chapters as notebooks
+from tedloc.book import findings as stored
+from tedloc.book import report
 from tedloc.errors import UserError
 
 STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux"}

@@ -9,7 +9,8 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from tedloc import paths, towers
+from tedloc import paths
+from tedloc.backbones import towers
 from tedloc.data import open_split
 from tedloc.data.aviary_pretraining import WORDS
 from tedloc.errors import UserError

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from test_book import load_extension
 
-from tedloc import predict, try_it
+from tedloc import predict
+from tedloc.book import try_it
 from tedloc.data import open_split
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'tedloc[onnx]'")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from synthetic_attention import random_seen
 
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
 from tedloc.methods.catr import CATRNet
 from tedloc.methods.lctr import CueDigging, LCTRNet
 from tedloc.methods.scm import SCMNet

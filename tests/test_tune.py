@@ -6,10 +6,11 @@ import filelock
 import pandas as pd
 import pytest
 
-from tedloc import features, paths, profiles, tune
+from tedloc import paths, profiles, tune
 from tedloc.errors import UserError
 from tedloc.methods import METHODS, create, optimisers
 from tedloc.settings import override
+from tedloc.training import features
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
 

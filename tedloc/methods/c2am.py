@@ -33,14 +33,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import boxes as mapping
-from tedloc.features import open_data
 from tedloc.methods import Route
 from tedloc.methods.ddt import border, component_box
 from tedloc.methods.psol import PSOL, BoxRegressor, RegressorSettings
 from tedloc.methods.trained import Batch, Trained, subfolder
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import boxes as mapping
+from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import OptimiserSettings
+from tedloc.training.features import open_data
 
 COSINES = (5e-4, 0.9995)  # published: keeps both logarithms finite
 MEMORY = 0.1  # weight of the newest batch in the running border share; as in batch norm

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT, Seen
+from tedloc.backbones.attention import AttentionViT, Seen
 from tedloc.methods.trained import Batch
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings, min_max, semantic_head
 from tedloc.settings import OptimiserSettings

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.clip import Clip, in_reach, load_clip
-from tedloc.clip_es import clip_es
+from tedloc.backbones.clip import Clip, in_reach, load_clip
+from tedloc.backbones.text import background_embeddings, class_embeddings
 from tedloc.data import ImageSet
-from tedloc.features import open_data
 from tedloc.methods import Method, Prediction, Route
-from tedloc.pseudo_labels import batches
-from tedloc.text import background_embeddings, class_embeddings
+from tedloc.methods.clip_es_maps import clip_es
+from tedloc.methods.pseudo_labels import batches
+from tedloc.training.features import open_data
 
 
 class FromCLIP(Method):

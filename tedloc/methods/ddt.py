@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc import engine
-from tedloc.features import open_data
 from tedloc.methods import Route, create
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import Trained, subfolder
-from tedloc.runs import digest
+from tedloc.runs.run import digest
+from tedloc.training import engine
+from tedloc.training.features import open_data
 
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
 

@@ -32,19 +32,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tedloc import paths, sampler
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
+from tedloc.backbones.encoders import in_reach
 from tedloc.data import ImageSet
-from tedloc.encoders import in_reach
-from tedloc.features import open_data
 from tedloc.losses import patch_classification
 from tedloc.methods import Route
 from tedloc.methods.cam import LinearCAM
+from tedloc.methods.pseudo_labels import batches
 from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.model import Decoder
-from tedloc.pseudo_labels import batches
-from tedloc.runs import digest, environment_fingerprint
+from tedloc.runs.run import digest, environment_fingerprint
 from tedloc.sampler import SamplerSettings
 from tedloc.settings import DecoderSettings, OptimiserSettings
+from tedloc.training.features import open_data
 
 SCORED = 256  # images whose regions are scored at once
 DINO = "timm/vit_small_patch16_224.dino"  # the published proposals' ViT

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.attention import AttentionViT
-from tedloc.encoders import in_reach
-from tedloc.features import open_data
+from tedloc.backbones.attention import AttentionViT
+from tedloc.backbones.encoders import in_reach
 from tedloc.methods.trained import Trained
+from tedloc.training.features import open_data
 
 DEIT_S = "timm/deit_small_patch16_224.fb_in1k"  # the published backbone of TS-CAM, SCM, LCTR and CATR
 

@@ -7,7 +7,7 @@ the class at the same place:
     f_r   representative: of "a photo of a <new token>"; the token's embedding v, one a class, is learned
     f_d   discriminative: of the class's name, as the frozen text encoder knows it
 
-With z_t the noisy latent of an image and e the noise in it (see ``tedloc.latent_diffusion``),
+With z_t the noisy latent of an image and e the noise in it (see ``tedloc.backbones.latent_diffusion``),
 
     stage 1   min over v      ||e - U(z_t, t, f_r)||^2             v starts from a word of the name
     stage 2   min over U      ||e - U(z_t, t, 0.5 f_r + 0.5 f_d)||^2
@@ -27,15 +27,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import engine, paths
+from tedloc import paths
+from tedloc.backbones.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
 from tedloc.errors import UserError
-from tedloc.features import open_data
-from tedloc.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
 from tedloc.methods import Method, Prediction, Route
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import subfolder
-from tedloc.runs import digest
+from tedloc.runs.run import digest
 from tedloc.settings import OptimiserSettings
+from tedloc.training import engine
+from tedloc.training.features import open_data
 
 # After these openings the class's token stands at place 5, as published. Which seven were published is not in
 # our sources.

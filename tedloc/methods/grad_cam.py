@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.encoders import Encoder, load_encoder
-from tedloc.features import open_data
+from tedloc.backbones.encoders import Encoder, load_encoder
 from tedloc.methods import Prediction, Route
 from tedloc.methods.cam import LinearCAM
+from tedloc.training.features import open_data
 
 
 def input_norm(encoder: Encoder) -> nn.Module | None:

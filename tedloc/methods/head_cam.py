@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tedloc.classifier_cam import HeadCam
-from tedloc.encoders import LITE0, in_reach
-from tedloc.features import open_data
+from tedloc.backbones.encoders import LITE0, in_reach
 from tedloc.methods import Method, Prediction, Route
-from tedloc.pseudo_labels import batches
+from tedloc.methods.classifier_cam import HeadCam
+from tedloc.methods.pseudo_labels import batches
+from tedloc.training.features import open_data
 
 
 class HeadCAM(Method):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import Seen
+from tedloc.backbones.attention import Seen
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings
 from tedloc.settings import OptimiserSettings
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tedloc.clip import load_clip
-from tedloc.features import open_data
+from tedloc.backbones.clip import load_clip
+from tedloc.backbones.text import class_embeddings
 from tedloc.methods import Prediction, Route
 from tedloc.methods.clip_es import FromCLIP
-from tedloc.patch_anchors import dense_embeddings, patch_anchor_maps
-from tedloc.pseudo_labels import batches
-from tedloc.text import class_embeddings
+from tedloc.methods.patch_anchor_maps import dense_embeddings, patch_anchor_maps
+from tedloc.methods.pseudo_labels import batches
+from tedloc.training.features import open_data
 
 
 class PatchAnchor(FromCLIP):

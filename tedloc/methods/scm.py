@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings, min_max, semantic_head
 from tedloc.settings import OptimiserSettings
 

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from tedloc import losses, sampler
 from tedloc.anchors import orthogonalise
-from tedloc.features import open_data
+from tedloc.backbones.text import class_text
 from tedloc.methods import Route
+from tedloc.methods.pseudo_labels import pseudo_label_cams
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import TeDLoc, anchor_maps
-from tedloc.pseudo_labels import pseudo_label_cams
 from tedloc.settings import OptimiserSettings
-from tedloc.text import class_text
+from tedloc.training.features import open_data
 
 
 class TeDLocMethod(Trained):

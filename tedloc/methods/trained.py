@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc import engine
-from tedloc.encoders import load_encoder
-from tedloc.features import Features, features, open_data
+from tedloc.backbones.encoders import load_encoder
 from tedloc.methods import Method, Prediction, Route
-from tedloc.runs import digest
+from tedloc.runs.run import digest
 from tedloc.settings import OptimiserSettings
+from tedloc.training import engine
+from tedloc.training.features import Features, features, open_data
 
 
 class Batch(NamedTuple):
