@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from tedloc.backbones.clip import load_clip
 from tedloc.errors import command
-from tedloc.methods.clip_es_maps import ClipESSettings, clip_es
+from tedloc.methods.clip_es import clip_es
+from tedloc.settings import ClipESSettings
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ import torch
 import tyro
 
 from tedloc import profiles
+from tedloc.data import open_data
 from tedloc.errors import command
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Batch
 from tedloc.model import TeDLoc
 from tedloc.settings import override
 from tedloc.training import engine
-from tedloc.training.features import open_data
 from tedloc.training.store import size_text
 
 

@@ -113,7 +113,7 @@ def published(method: str) -> report.Table:
 # \mathrm{map} \leftarrow A^2 (\mathrm{mask} \circ \mathrm{map}) .
 # $$
 #
-# *In code:* {mod}`tedloc.methods.clip_es_maps`, {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
+# *In code:* {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
 #
 # *At test time* it needs a class name: *GT-Known* is given the true one, *Pred* takes CLIP's zero-shot guess. It trains
 # nothing.
@@ -136,7 +136,7 @@ def published(method: str) -> report.Table:
 # \text{NACLIP: } \sigma(kk^\top/\sqrt d + w) .
 # $$
 #
-# *In code:* {mod}`tedloc.methods.patch_anchor_maps`, {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
+# *In code:* {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
 # TeD-Loc: [Patch-anchor localization](patch_anchor_localization.ipynb).
 #
 # *At test time* they need a class name and train nothing. The class comes from the untouched class token; a route of its own

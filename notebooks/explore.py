@@ -25,12 +25,11 @@ settings = {}  # changes to the profile by dotted name
 import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
-from tedloc import plots, profiles
+from tedloc import plots, profiles, runs
 from tedloc.backbones import towers
 from tedloc.backbones.text import class_text
 from tedloc.book import anchors_explorer, compared, evidence, explorer, report
-from tedloc.runs import run as runs
-from tedloc.training.features import open_data
+from tedloc.data import open_data
 
 plots.use_style()
 P = profiles.get(profile, settings)

@@ -27,9 +27,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import paper, plots, profiles
+from tedloc import paper, plots, profiles, runs
 from tedloc.book import evidence, report
-from tedloc.runs import run as runs
 
 plots.use_style()
 P = profiles.get(profile)

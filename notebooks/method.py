@@ -34,19 +34,19 @@ from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
-from tedloc import anchors, losses, methods, model, plots, profiles, sampler
+from tedloc import anchors, losses, methods, model, plots, profiles, runs, sampler
 from tedloc.backbones.text import class_text, templates
 from tedloc.book import illustrations, report
+from tedloc.data import open_data
 from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.metrics import boxes
-from tedloc.runs import run as runs
-from tedloc.training.features import open_data
+from tedloc.training import devices
 
 plots.use_style()
 P = profiles.get(profile)
 (run,) = runs.collect_named({"TeD-Loc": runs.grid(P, seeds=P.seeds[:1], routes=("g",))})["TeD-Loc"]
-method = methods.create("tedloc", P, P.seeds[0], runs.default_device())
+method = methods.create("tedloc", P, P.seeds[0], devices.default())
 method.fit(run.folder)  # reads the finished run's weights
 method.prepare()  # and the pseudo-labels that it was trained with
 standardise, net = method.net.cpu()
@@ -295,7 +295,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.methods.clip_es_maps` for the teacher; {mod}`tedloc.methods.pseudo_labels` for making its maps, and for controls that
+# In code: {mod}`tedloc.methods.clip_es` for the teacher; {mod}`tedloc.methods.pseudo_labels` for making its maps, and for controls that
 # know only the centre of the image, or are another image's; {mod}`tedloc.sampler` for Otsu's threshold, the pools and
 # the drawing. How good the samples are over all images, and what that is worth, is the matter of
 # [Pseudo-labels](pseudo_labels.ipynb).

@@ -31,13 +31,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import paper, plots, profiles
+from tedloc import paper, plots, profiles, runs
 from tedloc.backbones.text import templates
 from tedloc.book import evidence, report
-from tedloc.metrics import baselines as trivial
-from tedloc.metrics import boxes
-from tedloc.runs import run as runs
-from tedloc.training.features import open_data
+from tedloc.data import open_data
+from tedloc.metrics import baselines, boxes
 
 plots.use_style()
 P = profiles.get(profile)
@@ -199,7 +197,7 @@ def meters(name: str, route: str) -> list:
 verdicts = []
 if clip:
     val, grid = open_data(P.data, "val"), P.evaluation.grid
-    nothing = [evidence.box_meter(trivial.centre_box(val.boxes, val.sizes, grid), images, grid)]
+    nothing = [evidence.box_meter(baselines.centre_box(val.boxes, val.sizes, grid), images, grid)]
     vanilla = meters("Vanilla CLIP", "true")
     verdicts.append(
         evidence.judge(

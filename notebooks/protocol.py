@@ -41,8 +41,7 @@ from matplotlib.patches import Rectangle
 
 from tedloc import plots
 from tedloc.data import open_split
-from tedloc.metrics import baselines as trivial
-from tedloc.metrics import boxes, uncertainty
+from tedloc.metrics import baselines, boxes, uncertainty
 from tedloc.metrics.meter import LocalizationMeter
 
 plots.use_style()
@@ -308,8 +307,8 @@ plt.show()
 # them with every table.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Bars of the share of correct boxes at three strictness levels of IoU for the whole image, the centred box, the centred Gaussian and the made-up maps; all fall as the IoU rises."}}
-size = trivial.centre_box(splits["val"].boxes, splits["val"].sizes)
-found = trivial.baselines(test, splits["val"]) | {"the made-up maps": result}
+size = baselines.centre_box(splits["val"].boxes, splits["val"].sizes)
+found = baselines.baselines(test, splits["val"]) | {"the made-up maps": result}
 fig, ax = plt.subplots(figsize=(7.5, 4))
 looks = ((plots.PALETTE[4], ""), (plots.PALETTE[0], "//"), (plots.PALETTE[2], ".."), ("#999999", ""))
 for shift, (name, (colour, hatch)) in enumerate(zip(found, looks, strict=True)):

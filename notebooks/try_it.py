@@ -24,11 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown
 
-from tedloc import plots, predict, profiles
+from tedloc import plots, predict, profiles, runs
 from tedloc.book import report, try_it
+from tedloc.data import open_data
 from tedloc.metrics import boxes
-from tedloc.runs import run as runs
-from tedloc.training.features import open_data
 
 plots.use_style()
 P = profiles.get(profile, settings)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from tedloc.errors import choose
-from tedloc.methods.clip_es_maps import ClipESSettings
-from tedloc.model import DecoderSettings
 from tedloc.settings import (
     AnchorSettings,
+    ClipESSettings,
     DataSettings,
+    DecoderSettings,
     EncoderSettings,
     EvaluationSettings,
     OptimiserSettings,

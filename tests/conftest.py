@@ -26,8 +26,7 @@ def scratch_folders(tmp_path, monkeypatch, request):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> Path:
     """The folder of a finished run of TeD-Loc in the smoke profile, with the cheapest teacher; only to be read."""
-    from tedloc import profiles
-    from tedloc.runs import run as runs
+    from tedloc import profiles, runs
 
     folder = tmp_path_factory.mktemp("small-run")
     with pytest.MonkeyPatch.context() as environment:

@@ -9,11 +9,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tedloc import predict
+from tedloc import predict, runs
 from tedloc.data import open_split
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
-from tedloc.runs import run as runs
 
 
 @pytest.fixture(scope="module")

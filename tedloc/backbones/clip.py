@@ -1,6 +1,6 @@
 """CLIP: one wrapper over open_clip for its texts, its zero-shot scores and the inside of its image tower.
 
-CLIP-ES (``tedloc.methods.clip_es_maps``) and the patch-anchor variants (``tedloc.methods.patch_anchor_maps``) need what a forward
+CLIP-ES (``tedloc.methods.clip_es``) and the patch-anchor variants (``tedloc.methods.patch_anchor``) need what a forward
 pass hides: attention weights, and the last block taken apart. The functions at the end of this file walk
 open_clip's ``VisionTransformer`` block by block from the blocks' own weights, so that they do not depend on
 the token order (batch first or not) of the installed open_clip.
@@ -26,6 +26,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
+from tedloc.backbones import towers
 from tedloc.errors import UserError
 
 TEXT_BATCH = 256  # prompts per pass through the text tower
@@ -132,8 +133,6 @@ def load_clip(name: str, device: str | torch.device = "cpu", weights: str | Path
     """
     family, _, tag = name.partition("/")
     if family == "aviary":
-        from tedloc import towers  # only this branch needs the shipped towers
-
         model = towers.create_clip(tag)
         size, mean, std = towers.IMAGE_SIZE, towers.MEAN, towers.STD
         tokenizer = towers.tokenizer()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from tedloc.backbones import towers
 from tedloc.errors import UserError, choose
 
 LITE0 = "efficientnet-lite0"
@@ -116,8 +117,6 @@ def in_reach(name: str) -> bool:
 
 
 def _aviary(name: str, image_size: int | None, weights: str | None) -> Encoder:
-    from tedloc import towers  # lazily: only here are they needed
-
     if weights is not None:
         raise UserError(f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})")
     body = towers.load_encoder(name.removeprefix("aviary/"))

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
+from tedloc.backbones import minilm
 from tedloc.backbones.clip import Clip, load_clip
+from tedloc.data.aviary_scenery import BACKGROUND_WORDS
 from tedloc.errors import UserError, choose
-from tedloc.methods.clip_es_maps import ClipESSettings
+from tedloc.settings import ClipESSettings
 
 # a format string, or a function of the class name as open_clip keeps them
 Template = str | Callable[[str], str]
@@ -88,8 +90,6 @@ def background_words(name: str) -> tuple[str, ...]:
     """Background words by name: ``voc`` (CLIP-ES's 25), ``aviary`` (the scenery it draws) or ``none``."""
     choose("list of background words", name, ("voc", "aviary", "none"))
     if name == "aviary":
-        from tedloc.data.aviary_scenery import BACKGROUND_WORDS  # the aviary alone needs its drawing code
-
         return tuple(BACKGROUND_WORDS)
     return VOC_BACKGROUND if name == "voc" else ()
 
@@ -97,7 +97,5 @@ def background_words(name: str) -> tuple[str, ...]:
 def class_text(model: str, class_names: Sequence[str], template: str = "ted-loc") -> Tensor:
     """(K, d) unit-norm class texts from an encoder by name: ``minilm`` or a CLIP (see ``load_clip``)."""
     if model == "minilm":
-        from tedloc import minilm  # its weights come with an optional package
-
         return _ensemble(minilm.encode_text, class_names, template)
     return class_embeddings(load_clip(model), class_names, template)

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from tedloc import paths, profiles
-from tedloc.book import chapters as notebooks
+from tedloc.book import chapters, findings, readme
 from tedloc.errors import UserError, command
-from tedloc.runs.run import default_device
+from tedloc.training import devices
 
 GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a source
 
@@ -41,39 +41,39 @@ def run(
     Stops at the first notebook that fails (``UserError``); those that are finished by then are kept.
     """
     profiles.get(profile)
-    groups = [[notebooks.select(only)]] if only else notebooks.in_order(notebooks.chapters())
+    groups = [[chapters.select(only)]] if only else chapters.in_order(chapters.contents())
     for group in groups:
         waiting = []
         for chapter in group:
             values = {"profile": chapter.profile or profile, **(parameters or {})}
-            if not force and notebooks.is_current(chapter, values):
+            if not force and chapters.is_current(chapter, values):
                 print(f"{_label(chapter, values)}: up to date", flush=True)
                 continue
             if not only and (why := _why_not(chapter, profile)):
-                notebooks.leave_out(chapter, why)
+                chapters.leave_out(chapter, why)
                 print(f"{_label(chapter, values)}: left out. {why}", flush=True)
                 continue
             waiting.append((chapter, values))
         _execute(waiting)
 
 
-def _why_not(chapter: notebooks.Chapter, profile: str) -> str | None:
+def _why_not(chapter: chapters.Chapter, profile: str) -> str | None:
     """Why a chapter with a profile of its own has no place in the book of a profile, or None."""
     if chapter.profile and profile == "smoke":
         return f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`."
-    lacking = notebooks.missing_data(chapter)
+    lacking = chapters.missing_data(chapter)
     return f"{lacking} is not below `TEDLOC_DATA`." if lacking else None
 
 
-def _label(chapter: notebooks.Chapter, values: dict[str, Any]) -> str:
+def _label(chapter: chapters.Chapter, values: dict[str, Any]) -> str:
     return f"{chapter.name} [{values['profile']}]"
 
 
-def _execute(waiting: list[tuple[notebooks.Chapter, dict[str, Any]]]) -> None:
+def _execute(waiting: list[tuple[chapters.Chapter, dict[str, Any]]]) -> None:
     """Execute chapters, each by a process of its own, two at a time on a CPU: while one draws, on one core, the runs of
     the other keep the cores busy. At a failure the other is stopped."""
     context = multiprocessing.get_context("fork")
-    on_cpu = all((values.get("device") or default_device()) == "cpu" for _, values in waiting)
+    on_cpu = all((values.get("device") or devices.default()) == "cpu" for _, values in waiting)
     free, running = [0, 1] if on_cpu else [0], {}  # lines of the terminal
     threads = max(1, (os.cpu_count() or 1) // min(len(free), len(waiting) or 1))
     try:
@@ -96,16 +96,16 @@ def _execute(waiting: list[tuple[notebooks.Chapter, dict[str, Any]]]) -> None:
             process.join()
 
 
-def _report(send: Connection, chapter: notebooks.Chapter, values: dict[str, Any], line: int, threads: int) -> None:
+def _report(send: Connection, chapter: chapters.Chapter, values: dict[str, Any], line: int, threads: int) -> None:
     """In the child: execute a chapter and send the seconds that it took, or why it failed."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of its kernel; more than the cores hinder each other
     try:
-        send.send(notebooks.execute(chapter, values, line))
+        send.send(chapters.execute(chapter, values, line))
     except (UserError, KeyboardInterrupt) as error:
         send.send(error)
 
 
-def _received(result: Connection, chapter: notebooks.Chapter) -> float:
+def _received(result: Connection, chapter: chapters.Chapter) -> float:
     try:
         seconds = result.recv()
     except EOFError:
@@ -123,15 +123,15 @@ def build() -> Path:
 
     Raises ``UserError`` when a chapter was not executed or holds an error, or when Sphinx warns of anything.
     """
-    for chapter in notebooks.chapters():
+    for chapter in chapters.contents():
         again = f"python -m tedloc.book run --only {chapter.name}"
         if not chapter.executed.exists():
             raise UserError(f"chapter {chapter.name} has not been executed; run: {again}")
-        error = notebooks.error_in(chapter.executed)
+        error = chapters.error_in(chapter.executed)
         if error:
             raise UserError(f"chapter {chapter.name} holds an error ({error}); mend it and run: {again}")
-        story = notebooks.record(chapter.executed)
-        if "parameters" in story and not notebooks.is_current(chapter, story["parameters"]):
+        story = chapters.record(chapter.executed)
+        if "parameters" in story and not chapters.is_current(chapter, story["parameters"]):
             print(f"note: chapter {chapter.name} shows an earlier state of the code; to renew it, run: {again}")
     pages = paths.book() / "_build"
     pages.mkdir(exist_ok=True)
@@ -163,14 +163,11 @@ def _remove_stale(html: Path) -> None:
 
 def keep(what: str) -> None:
     """Write what lies in the repository though it is computed: ``record``, ``readme``, ``picture``; see above."""
-    from tedloc import stored  # they count operations with torch, which run and build do without
-    from tedloc.book import readme
-
     if what == "picture":
         print(f"drew {readme.picture()}")
         return
-    for name in stored.record() if what == "record" else ():
-        print(f"stored {notebooks.RESULTS / name}.json")
+    for name in findings.record() if what == "record" else ():
+        print(f"stored {chapters.RESULTS / name}.json")
     print(f"renewed {readme.write()}")
 
 

@@ -7,6 +7,7 @@ carries the fingerprint of what it was made from; while that is current it is no
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,18 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError, strip_color
 
-from tedloc import paths
+from tedloc import fingerprints, paths, profiles
 from tedloc.data import tiny_imagenet
 from tedloc.errors import UserError, choose
-from tedloc.runs.run import code_fingerprint, default_device, digest, provenance
+from tedloc.fingerprints import digest
+from tedloc.runs import provenance
+from tedloc.training import devices
 
 # Profiles whose data not every machine has: their folder below paths.data(), and where it comes from.
 DATA_TO_FETCH = {"tiny-imagenet": (tiny_imagenet.FOLDER, "the official Tiny-ImageNet archive")}
 
-# These only run and show; a change in them leaves every result as it is.
-NOT_IN_RESULTS = ("tedloc.book.__main__", "tedloc.book.chapters", "tedloc.book.readme")
+# The last cell that an executed notebook is given, and loses again: the modules of the package that it came to import.
+MODULES = "import sys\nprint(*sorted(name for name in sys.modules if name.split('.')[0] == 'tedloc'))"
 
 # What a finished book says, kept with the package: one file a profile, written by `python -m tedloc.book record`.
 RESULTS = paths.PACKAGE / "results"
@@ -81,7 +84,7 @@ class Chapter:
         return f'"{tag}"' in self.source.read_text()
 
 
-def chapters() -> list[Chapter]:
+def contents() -> list[Chapter]:
     """The notebooks of the table of contents, in its order. Raises ``UserError`` when one has no source."""
 
     def entries(node: Any):
@@ -94,14 +97,14 @@ def chapters() -> list[Chapter]:
             for item in node:
                 yield from entries(item)
 
-    contents = paths.book() / "_toc.yml"
+    toc = paths.book() / "_toc.yml"
     found = []
-    for entry in entries(yaml.safe_load(contents.read_text())):
+    for entry in entries(yaml.safe_load(toc.read_text())):
         *profile, notebook = entry["file"].removeprefix("executed/").split("/")
         chapter = Chapter(notebook, "/".join(profile) or None, entry.get("title"))
         if not chapter.source.exists():
             raise UserError(
-                f"{contents} lists {entry['file']}, but there is no {chapter.source}; "
+                f"{toc} lists {entry['file']}, but there is no {chapter.source}; "
                 "write the notebook or take it out of the contents"
             )
         found.append(chapter)
@@ -118,21 +121,17 @@ def in_order(found: list[Chapter]) -> list[list[Chapter]]:
 
 def select(name: str) -> Chapter:
     """The chapter called ``name``, or any other notebook of that name. Raises ``UserError`` if there is none."""
-    known = {chapter.name: chapter for chapter in chapters()}
+    known = {chapter.name: chapter for chapter in contents()}
     for source in paths.notebooks().glob("*.py"):
         known.setdefault(source.stem, Chapter(source.stem))
     choose("notebook", name, known)
     return known[name]
 
 
-def fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
-    """Of all that decides what a notebook shows: its source, the package's code and files, the pinned versions, the
-    parameters and the place of the data; and, where it reads other chapters, those and the stored results of profiles
-    that none of them was executed in."""
-    modules = [
-        ".".join(file.relative_to(paths.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        for file in sorted(paths.PACKAGE.rglob("*.py"))
-    ]
+def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[str]) -> str:
+    """Of all that decides what a notebook shows: its source, the package's modules that it imported, data and weights
+    of the package, the pinned versions, the parameters with their profile and the place of the data; and, where it
+    reads other chapters, those and the stored results of profiles that none of them was executed in."""
     files = [chapter.source, paths.root() / "requirements.lock"]
     files += [
         file
@@ -141,14 +140,15 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any]) -> str:
         if file.is_file() and file.suffix not in (".py", ".pyc")
     ]
     if chapter.reads_others:
-        others = [other.executed for other in chapters() if not other.reads_others]
+        others = [other.executed for other in contents() if not other.reads_others]
         here = {record(executed).get("profile") for executed in others}  # of these the stored results are not shown
         files += others + [file for file in sorted(RESULTS.glob("*.json")) if file.stem not in here]
     return digest(
         {
-            "code": code_fingerprint(*(module for module in modules if module not in NOT_IN_RESULTS)),
+            "code": fingerprints.alone(*modules),
             "files": [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files if file.exists()],
             "parameters": parameters,
+            "profile": profiles.get(parameters["profile"]) if "profile" in parameters else None,
             "data": str(paths.data().resolve()),
         }
     )
@@ -163,7 +163,12 @@ def record(executed: Path) -> dict[str, Any]:
 
 
 def is_current(chapter: Chapter, parameters: dict[str, Any]) -> bool:
-    return record(chapter.executed).get("fingerprint") == fingerprint(chapter, parameters)
+    """Whether it was executed under these parameters, from code that is still the same."""
+    story = record(chapter.executed)
+    try:
+        return story.get("fingerprint") == fingerprint(chapter, parameters, story.get("modules", ()))
+    except ModuleNotFoundError:  # one that it was made with is gone
+        return False
 
 
 def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> float:
@@ -178,7 +183,8 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
     known = papermill.inspect_notebook(notebook)
     for name in parameters:
         choose(f"parameter of {chapter.source.name}", name, known)
-    made_from = fingerprint(chapter, parameters)
+    fingerprints.alone(*fingerprints.every())  # read now: what is edited while the notebook runs is not what it ran
+    notebook.cells.append(nbformat.v4.new_code_cell(MODULES, metadata={"tags": []}))
     bar = {"desc": chapter.name, "position": line, "leave": False}
     start = time.monotonic()
     try:
@@ -201,10 +207,11 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
             "most often the machine was short of memory or time: close other programs and start again"
         ) from error
     seconds = time.monotonic() - start
+    modules = done.cells.pop().outputs[0].text.split()
     profile = parameters.get("profile", "")
     story = provenance() | {"profile": profile, "parameters": parameters, "seconds": round(seconds, 1)}
-    story["device"] = parameters.get("device") or default_device()
-    _write(chapter, done, story | {"fingerprint": made_from})
+    story["device"] = parameters.get("device") or devices.default()
+    _write(chapter, done, story | {"modules": modules, "fingerprint": fingerprint(chapter, parameters, modules)})
     return seconds
 
 

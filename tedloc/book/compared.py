@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tedloc import runs
 from tedloc.errors import UserError
 from tedloc.methods import create
 from tedloc.methods.registry import METHODS
-from tedloc.runs import run as runs
 from tedloc.settings import Profile
 
 

@@ -17,8 +17,7 @@ import numpy as np
 from tedloc.book.report import Verdict, number, verdict
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
-from tedloc.metrics import baselines as trivial
-from tedloc.metrics import uncertainty
+from tedloc.metrics import baselines, uncertainty
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.runs.run import Run
 from tedloc.settings import Profile
@@ -76,7 +75,7 @@ def _meter(folder: Path, route: str, split: str) -> LocalizationMeter:
 def box_meter(size: tuple[float, float], images: ImageSet, grid: int = 224) -> LocalizationMeter:
     """One centred box, of a width and height relative to the image's, predicted for every image."""
     meter = LocalizationMeter(grid=grid)
-    predicted = np.tile(trivial.on_grid(size, grid), (len(images), 1))
+    predicted = np.tile(baselines.on_grid(size, grid), (len(images), 1))
     meter.update_boxes(images.ids, predicted, images.boxes, images.sizes, images.labels)
     return meter
 

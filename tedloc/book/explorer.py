@@ -2,13 +2,14 @@
 
 Two pieces: the localization explorer (image, method and threshold give a box, its IoU and the accuracy over all test
 images) and the anchors explorer (cosines of class pairs before and after orthogonalization). The scripts
-``book/_static/explorer.js`` and ``anchors.js`` draw what stands here. Boxes are :func:`tedloc.metrics.boxes.boxes_by_level`'s,
-one for each level a byte map can be cut at, so the page can show no box that the protocol would not give.
+``book/_static/explorer.js`` and ``anchors.js`` draw what stands here. Boxes are those of
+:func:`tedloc.metrics.boxes.boxes_by_level`, one for each level a byte map can be cut at, so the page can show no box
+that the protocol would not give.
 
 A map travels as the run stored it: small, in half precision. The script enlarges it by the arithmetic of
 :func:`enlarged`, in the same order of the same double-precision steps; pixels whose byte would still differ from
-:func:`tedloc.metrics.boxes.to_grid`'s are listed with it. So outline and box come from one byte map. (The run itself scored
-single precision: :func:`agreement` says how seldom that moves a box.)
+:func:`tedloc.metrics.boxes.to_grid`'s are listed with it. So outline and box come from one byte map. (The run itself
+scored single precision: :func:`agreement` says how seldom that moves a box.)
 
 Each piece is one element. What it shows at the moment stands in its attributes, for tests and for other scripts:
 
@@ -203,8 +204,8 @@ def _map(score_map: np.ndarray, grid: int) -> dict[str, Any]:
 def enlarged(score_map: np.ndarray, grid: int) -> np.ndarray:
     """(grid, grid) float64 in [0, 1]: cubic convolution with a = -0.75 and repeated edges, then min-max normalised.
 
-    :func:`tedloc.metrics.boxes.to_grid` in elementary steps that a script can repeat to the bit; OpenCV, which that calls,
-    rounds its weights to single precision. Source: R. Keys, "Cubic convolution interpolation", 1981.
+    :func:`tedloc.metrics.boxes.to_grid` in elementary steps that a script can repeat to the bit; OpenCV, which that
+    calls, rounds its weights to single precision. Source: R. Keys, "Cubic convolution interpolation", 1981.
     """
     made = np.asarray(score_map, np.float64)
     if made.shape != (grid, grid):

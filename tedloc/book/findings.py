@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from tedloc import paths
-from tedloc.book import chapters as notebooks
-from tedloc.book import report
+from tedloc.book import chapters, report
 from tedloc.book.chapters import Chapter
 from tedloc.errors import UserError
 from tedloc.runs.run import Run
@@ -65,7 +64,7 @@ def headline(
 
 def of_chapter(chapter: Chapter) -> dict[str, Any] | None:
     """A chapter's story, verdicts and, of main results, ``results``; None when it was not executed."""
-    story = notebooks.record(chapter.executed)
+    story = chapters.record(chapter.executed)
     if "commit" not in story:
         return None
     notebook = nbformat.read(chapter.executed, as_version=4)
@@ -77,11 +76,11 @@ def of_chapter(chapter: Chapter) -> dict[str, Any] | None:
     return json.loads(json.dumps(found))
 
 
-def gather(profile: str, chapters: Iterable[Chapter]) -> dict[str, Any] | None:
+def gather(profile: str, made: Iterable[Chapter]) -> dict[str, Any] | None:
     """The finding of one profile from the chapters that were executed in it; None when there are none."""
     finding: dict[str, Any] = {"profile": profile, "chapters": {}, "results": None}
-    for chapter in chapters:
-        executed_in = notebooks.record(chapter.executed).get("profile")
+    for chapter in made:
+        executed_in = chapters.record(chapter.executed).get("profile")
         if chapter.reads_others or executed_in != profile:
             continue
         found = of_chapter(chapter)
@@ -93,15 +92,15 @@ def gather(profile: str, chapters: Iterable[Chapter]) -> dict[str, Any] | None:
 
 def computed(profile: str) -> dict[str, dict[str, Any]]:
     """The findings of this build, by profile: that of the book's ``profile`` and those of chapters with their own."""
-    chapters = notebooks.chapters()
-    names = dict.fromkeys([profile, *(chapter.profile for chapter in chapters if chapter.profile)])
-    found = {name: gather(name, chapters) for name in names}
+    listed = chapters.contents()
+    names = dict.fromkeys([profile, *(chapter.profile for chapter in listed if chapter.profile)])
+    found = {name: gather(name, listed) for name in names}
     return {name: finding for name, finding in found.items() if finding}
 
 
 def stored() -> dict[str, dict[str, Any]]:
     """The findings that are kept with the package, by profile."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(notebooks.RESULTS.glob("*.json"))}
+    return {file.stem: json.loads(file.read_text()) for file in sorted(chapters.RESULTS.glob("*.json"))}
 
 
 def record() -> list[str]:
@@ -110,8 +109,8 @@ def record() -> list[str]:
     Profiles that were not computed here keep what was stored before; the smoke profile is never stored. Raises
     ``UserError`` when a profile's chapters are not all there and current, so that nothing stale is kept.
     """
-    chapters = [chapter for chapter in notebooks.chapters() if not chapter.reads_others]
-    stories = {chapter: notebooks.record(chapter.executed) for chapter in chapters}
+    listed = [chapter for chapter in chapters.contents() if not chapter.reads_others]
+    stories = {chapter: chapters.record(chapter.executed) for chapter in listed}
     executed = {chapter: story for chapter, story in stories.items() if "commit" in story}
     profiles = dict.fromkeys(story["profile"] for story in executed.values() if story["profile"] != SMOKE)
     if not profiles:
@@ -119,18 +118,18 @@ def record() -> list[str]:
             "no chapter has been executed in a profile whose numbers mean something; run: python -m tedloc.book run"
         )
     for profile in profiles:
-        own = [chapter for chapter in chapters if chapter.profile == profile]
-        for chapter in own or [chapter for chapter in chapters if not chapter.profile]:
+        own = [chapter for chapter in listed if chapter.profile == profile]
+        for chapter in own or [chapter for chapter in listed if not chapter.profile]:
             story = stories[chapter]
-            if story.get("profile") != profile or not notebooks.is_current(chapter, story["parameters"]):
+            if story.get("profile") != profile or not chapters.is_current(chapter, story["parameters"]):
                 option = "" if chapter.profile else f" --profile {profile}"
                 raise UserError(
                     f"chapter {chapter.name} was not executed in the profile {profile!r} with the code as "
                     f"it is; run: python -m tedloc.book run{option} --only {chapter.name}"
                 )
     for profile in profiles:
-        finding = gather(profile, chapters) | {"recorded": datetime.date.today().isoformat()}
-        with paths.replacing(notebooks.RESULTS / f"{profile}.json") as scratch:
+        finding = gather(profile, listed) | {"recorded": datetime.date.today().isoformat()}
+        with paths.replacing(chapters.RESULTS / f"{profile}.json") as scratch:
             scratch.write_text(json.dumps(finding, indent=1, ensure_ascii=False) + "\n")
     return list(profiles)
 

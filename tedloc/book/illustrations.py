@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from tedloc import losses
 from tedloc.errors import UserError
-from tedloc.losses import LossSettings
 from tedloc.model import Output, pool
 from tedloc.sampler import Samples, sample
+from tedloc.settings import LossSettings
 
 API = "../api.html"  # the package's page, seen from an executed notebook's
 

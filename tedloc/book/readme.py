@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tedloc import paths, profiles
-from tedloc.book import findings as stored
-from tedloc.book import report
+import matplotlib
+
+from tedloc import paths, plots, profiles, runs
+from tedloc.book import compared, evidence, findings, report
 from tedloc.cost import plan
+from tedloc.data import open_data
 from tedloc.errors import UserError
+from tedloc.metrics import boxes
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
 KINDS = {"aviary": "synthetic birds", "tiny-imagenet": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
@@ -39,9 +42,9 @@ def _best(results: Mapping[str, Any], role: str, metric: str) -> str:
     return text + (f" ({best['method']})" if len(having) > 1 else "")
 
 
-def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
+def results(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The table of stored results, and a line a profile on what it rests on."""
-    shown = {name: findings[name] for name in KINDS if name in findings and findings[name]["results"]}
+    shown = {name: found[name] for name in KINDS if name in found and found[name]["results"]}
     if not shown:
         return "No results are stored with this version; `make book` computes them."
     columns = [(name, metric) for name in shown for metric in METRICS]
@@ -55,11 +58,11 @@ def results(findings: Mapping[str, Mapping[str, Any]]) -> str:
     notes = ["Every threshold is the best on the test images, the field's rule; a value without ± is of one run."]
     for name, finding in shown.items():
         where = finding["results"]["provenance"]
-        papers = [claim for claim in stored.claims([finding]) if not claim["own"]]
-        told = ", ".join(f"{label}: {count}" for label, count in stored.counts(papers, name).items())
+        papers = [claim for claim in findings.claims([finding]) if not claim["own"]]
+        told = ", ".join(f"{label}: {count}" for label, count in findings.counts(papers, name).items())
         notes.append(
             f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images, mean ± standard deviation "
-            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {stored.origin(finding)}. "
+            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {findings.origin(finding)}. "
             f"Claims of the paper that it tests: {told}."
         )
     return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
@@ -85,7 +88,7 @@ def hours() -> str:
 
 def sections() -> dict[str, str]:
     """The computed parts by the name of their markers."""
-    return {"results": results(stored.stored()), "hours": hours()}
+    return {"results": results(findings.stored()), "hours": hours()}
 
 
 def renewed(text: str, parts: Mapping[str, str]) -> str:
@@ -118,15 +121,7 @@ def picture(profile: str = "aviary") -> Path:
     The images are those at the quartiles of TeD-Loc's own IoU among the images whose maps a run keeps. Runs that are
     missing are computed first.
     """
-    import matplotlib
-
     matplotlib.use("Agg")
-    from tedloc import plots
-    from tedloc.book import compared, evidence
-    from tedloc.metrics import boxes
-    from tedloc.runs import run as runs
-    from tedloc.training.features import open_data
-
     plots.use_style()
     chosen = profiles.get(profile)
     rows = compared.rows(chosen)

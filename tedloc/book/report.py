@@ -1,8 +1,8 @@
 """How every table of the book looks: the paper's number, ours, the difference, and what ours is measured on.
 
 ``comparison`` puts measured numbers beside printed ones, ``table`` shows any other frame, ``verdicts`` says
-claim by claim whether it holds. All give a ``tedloc.book.table.Table``, which shows itself as HTML (light and dark, wide
-tables scroll in their own box), as Markdown and as plain text.
+claim by claim whether it holds. All give a ``tedloc.book.table.Table``, which shows itself as HTML (light and dark,
+wide tables scroll in their own box), as Markdown and as plain text.
 """
 
 import re

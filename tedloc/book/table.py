@@ -1,7 +1,7 @@
 """A table as readers meet it: HTML with badges of provenance and a CSV to take away, Markdown, plain text.
 
-``tedloc.book.report`` makes the tables; here is how one shows itself. The HTML stands by itself (in Jupyter, say); in the
-book ``_static/tables.css`` gives it its look and ``_static/tables.js`` lets readers sort it.
+``tedloc.book.report`` makes the tables; here is how one shows itself. The HTML stands by itself (in Jupyter, say); in
+the book ``_static/tables.css`` gives it its look and ``_static/tables.js`` lets readers sort it.
 """
 
 import base64
@@ -97,8 +97,8 @@ class Table:
 
     cells: text; lines after the first are a smaller note below it
     colours: text of a cell (of its first line) -> CSS colour; asides: texts that stand where a number is not
-    data: name -> JSON, for programs that read the executed notebook (``tedloc.book.findings``); it goes into the output's
-        metadata, since Sphinx warns of MIME types that it cannot show
+    data: name -> JSON, for programs that read the executed notebook (``tedloc.book.findings``); it goes into the
+        output's metadata, since Sphinx warns of MIME types that it cannot show
     """
 
     cells: pd.DataFrame

@@ -29,6 +29,7 @@ from PIL import Image
 from tedloc import onnx_export, plots
 from tedloc.book import embedded
 from tedloc.cost.complexity import count_parameters
+from tedloc.data.aviary_drawing import render
 from tedloc.predict import Found, Localizer
 
 ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
@@ -131,8 +132,6 @@ def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
         for i, image in ((i, images.image(i)) for i in chosen)
     ]
     if images.name == "aviary":
-        from tedloc.data.aviary_drawing import render
-
         scene = render("try-it/empty", None).image
         found.append(Sample(scene, "a scene without a bird", None, localizer(scene)))
     return found

@@ -6,7 +6,6 @@ on a real device to time.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import timm
 import torch
@@ -15,13 +14,16 @@ from torch import Tensor, nn
 from tedloc import profiles
 from tedloc.backbones import stable_diffusion
 from tedloc.backbones.attention import AttentionViT
+from tedloc.backbones.clip import load_clip
 from tedloc.cost.complexity import Part, count_parameters
-from tedloc.methods import create
+from tedloc.methods import Shape, create
+from tedloc.methods import clip_es as clip_es_method
 from tedloc.methods.catr import CATR, CATRNet
 from tedloc.methods.fine_tuned import DEIT_S
 from tedloc.methods.lctr import CueDigging, LCTRNet
 from tedloc.methods.ts_cam import TSCAMNet, semantic_head
-from tedloc.model import DecoderSettings, TeDLoc, pool
+from tedloc.model import TeDLoc, pool
+from tedloc.settings import DecoderSettings
 
 EVA_01, EVA_02 = "eva_large_patch14_196", "eva02_large_patch14_224"  # timm; the paper says only "ViT-EVA-L"
 ENCODER_CHANNELS = 1024  # of either
@@ -133,13 +135,9 @@ def on_encoder(name: str, classes: int = 1000, image_size: int = 224) -> list[Pa
     name: one of ``ON_ENCODER``; its network is the method's own, with the settings for ILSVRC
     """
     encoder, side = PatchGrid(EVA_01, image_size), image_size // 14
-    made = create(name, profiles.get("ilsvrc"))
-    method = type(type(made).__name__, (type(made),), {"classes": classes})(made.profile)  # knows K without the data
-    method.own = made.own
-    method._stored["train"] = SimpleNamespace(dim=ENCODER_CHANNELS, grid=(side, side))
-    net, linear = method.network().eval(), nn.Linear(ENCODER_CHANNELS, classes)
-    method.classifier = SimpleNamespace(net=[None, linear])  # of a method that has one apart
-    parts = nn.ModuleList([net, linear] if hasattr(method, "scores") else [net])
+    method = create(name, profiles.get("ilsvrc"))
+    shape = Shape(ENCODER_CHANNELS, (side, side), classes)
+    parts = nn.ModuleList(method.untrained(shape).values()).eval()
     labels = torch.zeros(1, dtype=torch.long)
     return [
         Part("encoder E", encoder, (torch.zeros(1, 3, image_size, image_size),)),
@@ -147,7 +145,7 @@ def on_encoder(name: str, classes: int = 1000, image_size: int = 224) -> list[Pa
             "what the method adds",
             parts,
             (torch.zeros(1, ENCODER_CHANNELS, side, side),),
-            lambda x: method.routes(net, x, labels),
+            lambda x: method.routes(parts[0], x, labels),
         ),
     ]
 
@@ -180,9 +178,6 @@ def clip_es(classes: int = 1000, image_size: int = 224, device: str = "cpu") -> 
 
     Needs real tensors (its refinement looks at the map's values). The class texts are embedded once.
     """
-    from tedloc.backbones.clip import load_clip
-    from tedloc.methods.clip_es_maps import clip_es as maps
-
     clip = load_clip("ViT-B-16-quickgelu/random", device)
     random = torch.Generator().manual_seed(0)
     text, background = (
@@ -192,7 +187,7 @@ def clip_es(classes: int = 1000, image_size: int = 224, device: str = "cpu") -> 
     target = torch.zeros(1, dtype=torch.long, device=device)
 
     def localise(images: Tensor) -> Tensor:
-        return maps(clip, images, target, text, background)
+        return clip_es_method.clip_es(clip, images, target, text, background)
 
     prompts = torch.zeros(1, 77, dtype=torch.long, device=device)
     return [

@@ -1,7 +1,7 @@
 """Time and storage of TeD-Loc beyond one laptop, foretold from counted operations and measured per-image costs.
 
-Work of an image is counted on the meta device (``tedloc.cost.complexity``) for the full-size architectures; what runs on
-CPUs (decoding a photo, scoring a map) is measured on this machine. Everything else is arithmetic. The speed of a GPU
+Work of an image is counted on the meta device (``tedloc.cost.complexity``) for the full-size architectures; what runs
+on CPUs (decoding a photo, scoring a map) is measured on this machine. Everything else is arithmetic. The speed of a GPU
 is its published peak times a share that real code reaches, which is an assumption and is named as one.
 """
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from tedloc.cost import complexity, full_size
-from tedloc.losses import LossSettings, total
+from tedloc.losses import total
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.sampler import Samples
-from tedloc.settings import Profile
+from tedloc.settings import LossSettings, Profile
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
 from tedloc.metrics.meter import LocalizationMeter
-from tedloc.sampler import SamplerSettings, pools, to_grid
-from tedloc.settings import EvaluationSettings
+from tedloc.sampler import pools, to_grid
+from tedloc.settings import EvaluationSettings, SamplerSettings
 
 BATCH = 500
 

@@ -1,7 +1,7 @@
 """The CAMs that pseudo-labels are sampled from (section 3.1): one map a training image, made once, before training.
 
-The teacher may be any CAM: CLIP-ES (default), the encoder's own ImageNet classifier, or the control that knows
-nothing but the centre of the image.
+The teacher may be any method that maps the true class ("generally, any CAM-based model can be used"): CLIP-ES
+(default), a linear classifier's CAM, TeD-Loc itself; or the control that knows nothing but the centre of the image.
 
     python -m tedloc.methods.pseudo_labels --profile cub --split train --workers 4
 
@@ -12,28 +12,23 @@ computes them ahead of a training, in several processes; the same command on fur
 import argparse
 import functools
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from tedloc import paths
-from tedloc.data import ImageSet
-from tedloc.errors import choose, command
+from tedloc import fingerprints, paths, profiles
+from tedloc.data import open_data
+from tedloc.data.registry import DATASETS
+from tedloc.errors import UserError, choose, command
+from tedloc.methods import METHODS, Method, Teacher, create
 from tedloc.settings import Profile, override
-from tedloc.training.features import BATCH, open_data
+from tedloc.training import devices
 from tedloc.training.store import Rows, side_by_side, stored_maps
 
-TEACHERS = ("clip-es", "head-cam", "centre-prior")
-
-
-def batches(images: ImageSet, description: str, size: int = BATCH) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """(indices, RGB images) in order, with a progress bar."""
-    for start in tqdm(range(0, len(images), size), desc=description, unit="batch"):
-        index = np.arange(start, min(start + size, len(images)))
-        yield index, [images.image(i) for i in index]
+CENTRE_PRIOR = "centre-prior"
 
 
 def centre_prior(size: int = 28, sigma: float = 0.25) -> Tensor:
@@ -44,61 +39,69 @@ def centre_prior(size: int = 28, sigma: float = 0.25) -> Tensor:
     return (bell - bell.min()) / (bell.max() - bell.min())
 
 
-def unshuffled(profile: Profile) -> Profile:
-    """The profile whose teacher this is: shuffling is done to the teacher's CAMs, the teacher does not know of it."""
-    return override(profile, {"pseudo_labels.shuffled": False})
+def teacher_of(profile: Profile, seed: int = 0) -> Teacher | None:
+    """The method that the pseudo-labels come from, or None for the control that sees no image.
+
+    It knows nothing of shuffling, which is done to its CAMs. ``tedloc:NAME`` is TeD-Loc that NAME taught. A teacher in
+    which nothing is random has one seed.
+
+    Raises ``UserError`` for an unknown teacher.
+    """
+    name = profile.pseudo_labels.teacher
+    if name == CENTRE_PRIOR:
+        return None
+    if name == "tedloc":
+        raise UserError(
+            "pseudo_labels.teacher is 'tedloc', which needs a teacher itself; give 'tedloc:cam' or the like"
+        )
+    method, _, first = name.partition(":") if name.startswith("tedloc:") else (name, "", profile.pseudo_labels.teacher)
+    if method not in METHODS:
+        choose("teacher", name, [*(known for known in METHODS if known != "tedloc"), "tedloc:NAME", CENTRE_PRIOR])
+    taught = override(profile, {"pseudo_labels.shuffled": False, "pseudo_labels.teacher": first})
+    return Teacher(method, taught, seed if create(method, taught).seeded else 0)
 
 
-def pseudo_label_cams(profile: Profile, split: str = "train", device: str = "cpu") -> np.ndarray:
+def pseudo_label_cams(
+    profile: Profile, split: str = "train", device: str = "cpu", seed: int = 0, folder: Path | None = None
+) -> np.ndarray:
     """CAMs of the true class, (N, h, w) uint8, in the split's order; cached, checked against their checksums.
 
-    Raises ``UserError`` for an unknown teacher or a full disk.
+    seed: of a teacher that is trained; folder: where it was (without one it is trained beside the CAMs)
+
+    Raises ``UserError`` for an unknown teacher, one that has no map of a class, or a full disk.
     """
-    settings = profile.pseudo_labels
-    choose("teacher", settings.teacher, TEACHERS)
-    images = open_data(profile.data, split)
-    if settings.teacher == "centre-prior":
+    images, teacher = open_data(profile.data, split), teacher_of(profile, seed)
+    if teacher is None:
         cam = (centre_prior() * 255).round().to(torch.uint8).numpy()
         return np.broadcast_to(cam, (len(images), *cam.shape))
-    from tedloc.methods import create
-    from tedloc.runs.run import digest, environment_fingerprint
-
-    method = create(settings.teacher, unshuffled(profile), seed=0, device=device)
-    key = digest(
-        [
-            images.fingerprint(),
-            settings.teacher,
-            method.settings(),
-            environment_fingerprint(type(method).__module__, data=profile.data.name),
-        ]
-    )
-    folder = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}"
+    method = create(teacher.method, teacher.profile, teacher.seed, device)
+    code = fingerprints.environment(*method.code(), DATASETS[profile.data.name])
+    key = fingerprints.digest([images.fingerprint(), teacher.method, method.settings(), code])
+    store = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}"
     cams = stored_maps(
-        folder,
+        store,
         images.ids,
-        functools.partial(_open_teacher, method, split),
+        functools.partial(_open_teacher, method, split, folder or store / "teacher"),
         verify=True,
         what=f"CAMs of {images.name}/{split}",
-        settings={"teacher": settings.teacher} | method.settings(),
+        settings={"teacher": profile.pseudo_labels.teacher} | method.settings(),
     )
-    if settings.shuffled:
+    if profile.pseudo_labels.shuffled:
         order = np.random.default_rng(profile.data.seed).permutation(len(cams))
         cams = cams[order]
     return cams
 
 
-def _open_teacher(method, split: str) -> Rows:
+def _open_teacher(method: Method, split: str, folder: Path) -> Rows:
     """The teacher's maps of the true class, as bytes, by position in the split."""
-    method.fit()
-    true_maps = method.true_maps(split)
-    return lambda index: (true_maps(index).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".fit.lock"):  # processes side by side train it once
+        method.fit(folder)
+    return lambda index: (method.true_maps(split, index).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 @command
 def main(arguments: list[str] | None = None) -> None:
-    from tedloc import profiles
-    from tedloc.runs.run import default_device
-
     parser = argparse.ArgumentParser(
         prog="python -m tedloc.methods.pseudo_labels",
         description=__doc__.split("\n")[0],
@@ -107,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     parser.add_argument("--split", default="train")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--device", default=default_device(), help="cpu, cuda (all GPUs), cuda:1 ...")
+    parser.add_argument("--device", default=devices.default(), help="cpu, cuda (all GPUs), cuda:1 ...")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
     cams = side_by_side(known.workers, known.device, pseudo_label_cams, profile, known.split)

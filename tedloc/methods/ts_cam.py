@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tedloc.backbones.attention import AttentionViT, Seen
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.fine_tuned import FineTunedViT
 from tedloc.methods.trained import Batch
 from tedloc.settings import OptimiserSettings
@@ -89,9 +89,9 @@ class TSCAM(FineTunedViT):
     }
     SEARCH = {"optimiser.learning_rate": (2e-4, 5e-4, 1e-3), "optimiser.batch_size": (32, 64)}
 
-    def network(self) -> TSCAMNet:
+    def network(self, shape: Shape) -> TSCAMNet:
         backbone = self.backbone()
-        return TSCAMNet(backbone, semantic_head(backbone.dim, self.classes))
+        return TSCAMNet(backbone, semantic_head(backbone.dim, shape.classes))
 
     def loss(self, net: TSCAMNet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return F.cross_entropy(net(batch.x).scores, batch.labels), {}

@@ -29,7 +29,7 @@ V2_IOUS = (0.3, 0.5, 0.7)
 
 
 class LocalizationMeter:
-    """Collects per-image results batch by batch and turns them into metrics; see :mod:`tedloc.metrics.records` for its size.
+    """Collects per-image results batch by batch and turns them into metrics; its size: :mod:`tedloc.metrics.records`.
 
     grid: side of the square grid that maps and boxes are compared on: 224 in the protocol, 256 in TeD-Loc's text
     step: distance of neighbouring thresholds in [0, 1)

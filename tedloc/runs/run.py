@@ -15,110 +15,35 @@ never computed twice and a stale one is never shown. Inside it:
 Folders are made aside and finished in place; ``unfinished`` ones resume.
 """
 
-import ast
 import dataclasses
 import datetime
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 
 from tedloc import paths
-from tedloc.data import DATASETS, SPLITS
-from tedloc.errors import UserError
+from tedloc.data import SPLITS, open_data
+from tedloc.data.registry import DATASETS
+from tedloc.fingerprints import EXECUTION, digest, environment
+from tedloc.methods import Method, create
 from tedloc.metrics.meter import LocalizationMeter
-from tedloc.settings import DataSettings, Profile, override
-
-# modules that say where and whether something runs or what it costs, not what it computes
-PLUMBING = {
-    "tedloc.cost.complexity",
-    "tedloc.errors",
-    "tedloc.methods.registry",
-    "tedloc.paths",
-    "tedloc.profiles",
-    "tedloc.runs.run",
-}
-
-
-@functools.cache
-def code_fingerprint(*modules: str) -> str:
-    """sha256 over the modules and all of ``tedloc`` that they import, at any depth.
-
-    Comments, docstrings and layout do not count: what is hashed is the syntax tree. Nor does plumbing.
-    """
-    seen: dict[str, str] = {}
-
-    def visit(module: str) -> None:
-        base = paths.PACKAGE.parent / Path(*module.split("."))
-        source = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        if module in seen or module in PLUMBING or not source.exists():
-            return
-        tree = ast.parse(source.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if (
-                isinstance(body, list)
-                and body
-                and isinstance(body[0], ast.Expr)
-                and isinstance(getattr(body[0], "value", None), ast.Constant)
-            ):
-                body[0].value.value = ""
-        seen[module] = ast.dump(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""] + [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            for name in names:
-                if name.split(".")[0] == "tedloc":
-                    visit(name)
-
-    for module in modules:
-        visit(module)
-    return digest(sorted(seen.items()))
-
-
-def environment_fingerprint(*modules: str, data: str) -> str:
-    """Code of the modules and of a data set, and the weights that ship with the package."""
-    records = [file.read_text() for file in sorted(paths.WEIGHTS.glob("*.json"))]
-    return digest([code_fingerprint(*modules, DATASETS[data]), records])
+from tedloc.settings import DataSettings, Profile
+from tedloc.training import devices
 
 
 @functools.cache
 def data_fingerprint(settings: DataSettings) -> str:
     """The images of all three splits."""
-    from tedloc.training.features import open_data
-
     return digest([open_data(settings, split).fingerprint() for split in SPLITS])
-
-
-def default_device() -> str:
-    """``TEDLOC_DEVICE``, or a GPU when there is one."""
-    if name := os.environ.get("TEDLOC_DEVICE"):
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def digest(thing: Any) -> str:
-    """sha256 of a thing's JSON."""
-    return hashlib.sha256(json.dumps(thing, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def provenance() -> dict[str, Any]:
@@ -148,15 +73,26 @@ class Request:
     profile: Profile
     method: str = "tedloc"
     seed: int = 0
-    device: str = field(default_factory=default_device)
+    device: str = field(default_factory=devices.default)
     routes: tuple[str, ...] = ()
+
+    def made(self, teacher: "Run | None" = None) -> Method:
+        """Its method, not fitted. teacher: the finished run of the method that teaches it"""
+        method = create(self.method, self.profile, self.seed, self.device)
+        method.teacher_folder = teacher and teacher.folder
+        return method
+
+    def teacher(self) -> "Request | None":
+        """The run that its method is taught by, if it is: the route of the true class alone."""
+        if (teacher := self.made().teacher()) is None:
+            return None
+        asked = Request(teacher.profile, teacher.method, teacher.seed, self.device)
+        return dataclasses.replace(asked, routes=(asked.made().true_route,))
 
     def settings(self) -> dict[str, Any]:
         """What the fingerprint covers: of the profile only the parts that the method depends on, so that variants of
         TeD-Loc that share a teacher share the teacher's run."""
-        from tedloc.methods import create, module_of
-
-        method = create(self.method, self.profile)
+        method = self.made()
         used = {"data", "evaluation", *method.uses}
         return {
             "method": self.method,
@@ -165,7 +101,7 @@ class Request:
             "own": method.own_settings(),
             "device": self.device,
             "data": data_fingerprint(self.profile.data),
-            "code": environment_fingerprint(module_of(self.method), "tedloc.train", data=self.profile.data.name),
+            "code": environment(*method.code(), EXECUTION, DATASETS[self.profile.data.name]),
         }
 
     @property
@@ -226,94 +162,3 @@ def status(folder: Path) -> str:
     if (folder / "failed.txt").exists():
         return "failed"
     return "unfinished" if folder.exists() else "absent"
-
-
-def ensure(request: Request) -> Run:
-    """The finished run for a request: read if it is there, otherwise computed (or resumed)."""
-    from tedloc.train import execute
-
-    folder = request.folder
-    if not request.is_finished():
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"):
-            if not request.is_finished():
-                (folder / "failed.txt").unlink(missing_ok=True)
-                with paths.replacing(folder / "settings.json") as scratch:
-                    scratch.write_text(json.dumps(request.settings(), indent=1, default=str))
-                try:
-                    execute(request)
-                except UserError:
-                    raise
-                except Exception:
-                    (folder / "failed.txt").write_text(traceback.format_exc())
-                    raise
-    return Run(folder)
-
-
-def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
-    """Finished runs for all requests, in order; those that are missing are computed side by side.
-
-    jobs: processes; default: one a CPU core, or one on a GPU; as many compute at a time on this machine, whatever
-    other notebooks ask for. What runs share (features, pseudo-labels) is prepared first, once.
-    """
-    missing: dict[Path, Request] = {}
-    for request in requests:
-        if not request.is_finished():
-            same = missing.get(request.folder, request)
-            both = () if () in (same.routes, request.routes) else tuple(dict.fromkeys(same.routes + request.routes))
-            missing[request.folder] = dataclasses.replace(request, routes=both)
-    if missing:
-        from joblib import Parallel, delayed
-        from tqdm.auto import tqdm
-
-        from tedloc.train import prepare
-
-        jobs = jobs or (1 if any(r.device != "cpu" for r in missing.values()) else os.cpu_count() or 1)
-        places, jobs = jobs, min(jobs, len(missing))
-        alike = {digest([r.settings()["profile"], r.device, r.method]): r for r in missing.values()}  # but for the seed
-        Parallel(n_jobs=jobs)(delayed(_in_place)(places, prepare, r) for r in alike.values())
-        work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(_in_place)(places, ensure, r) for r in missing.values()
-        )
-        for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
-            pass
-    return [ensure(request) for request in requests]
-
-
-def _in_place(places: int, work: Callable[[Request], Any], request: Request) -> None:
-    """Do the work once one of so many places on its device is free: more processes than cores hinder each other."""
-    paths.runs().mkdir(parents=True, exist_ok=True)
-    locks = [filelock.FileLock(paths.runs() / f".{request.device}-{n}.lock", blocking=False) for n in range(places)]
-    while (lock := next(filter(_taken, locks), None)) is None:
-        time.sleep(0.1)
-    try:
-        work(request)
-    finally:
-        lock.release()
-
-
-def _taken(lock: filelock.FileLock) -> bool:
-    try:
-        lock.acquire()
-        return True
-    except filelock.Timeout:
-        return False
-
-
-def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = None) -> dict[str, list[Run]]:
-    """As :func:`collect`, for requests by name: ``{"TeD-Loc": grid(P), "CAM": grid(P, method="cam")}``."""
-    finished = iter(collect([request for group in requests.values() for request in group], jobs))
-    return {name: [next(finished) for _ in group] for name, group in requests.items()}
-
-
-def grid(
-    profile: Profile,
-    *,
-    method: str = "tedloc",
-    seeds: Sequence[int] | None = None,
-    routes: tuple[str, ...] = (),
-    **changes: Any,
-) -> list[Request]:
-    """Requests for one variant over seeds (default: the profile's); dots in names are written ``__``."""
-    changed = override(profile, {name.replace("__", "."): value for name, value in changes.items()})
-    return [Request(changed, method, seed, routes=routes) for seed in (seeds or profile.seeds)]

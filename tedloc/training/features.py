@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tedloc import paths
+from tedloc import fingerprints, paths, profiles
 from tedloc.backbones.encoders import Encoder, load_encoder
-from tedloc.data import ImageSet, open_split
+from tedloc.data import BATCH, ImageSet, open_data
+from tedloc.data.registry import DATASETS
 from tedloc.errors import command
 from tedloc.settings import DataSettings, EncoderSettings
+from tedloc.training import devices
 from tedloc.training.store import Rows, side_by_side, stored_maps
 
-BATCH = 50
 STATISTICS = 10_000  # images at most, evenly spaced, that mean and deviation are taken from
 
 
@@ -110,13 +111,6 @@ class Uncached(Features):
             return encoder(x).to(device, torch.float32)
 
 
-@functools.lru_cache(maxsize=6)
-def open_data(settings: DataSettings, split: str) -> ImageSet:
-    """One split of the data that the settings name."""
-    photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
-    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos)
-
-
 def features(
     data: DataSettings, split: str, encoder: EncoderSettings, device: str = "cpu", verify: bool = False
 ) -> Features:
@@ -134,7 +128,7 @@ def features(
         "weights": encoder.weights,
         "views": views,
         "device": torch.device(device).type,
-        "code": _code(data, encoder),
+        "code": fingerprints.environment("tedloc.backbones.encoders", DATASETS[data.name]),
         "cache": encoder.cache,
     }
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
@@ -164,12 +158,6 @@ def _encoder(name: str, image_size: int | None, weights: str | None, device: str
     return load_encoder(name, image_size=image_size, weights=weights, device=device)
 
 
-def _code(data: DataSettings, encoder: EncoderSettings) -> str:
-    from tedloc.runs.run import environment_fingerprint
-
-    return environment_fingerprint("tedloc.backbones.encoders", data=data.name)
-
-
 def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device: str) -> Rows:
     """The embeddings (B, V, C, h, w) fp16 by position in the split."""
     encoder = load()
@@ -185,9 +173,6 @@ def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device
 
 @command
 def main(arguments: list[str] | None = None) -> None:
-    from tedloc import profiles
-    from tedloc.runs.run import default_device
-
     parser = argparse.ArgumentParser(
         prog="python -m tedloc.training.features",
         description=__doc__.split("\n")[0],
@@ -196,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profile", required=True, help=", ".join(profiles.PROFILES))
     parser.add_argument("--split", default="train")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--device", default=default_device(), help="cpu, cuda (all GPUs), cuda:1 ...")
+    parser.add_argument("--device", default=devices.default(), help="cpu, cuda (all GPUs), cuda:1 ...")
     parser.add_argument("--verify", action="store_true", help="read all chunks, compute damaged ones again")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
