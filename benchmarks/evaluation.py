@@ -29,7 +29,8 @@ from tqdm.auto import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import reference_protocol as reference  # noqa: E402
 
-from tedloc import boxes, evaluate  # noqa: E402
+from tedloc import evaluate  # noqa: E402
+from tedloc.metrics import boxes  # noqa: E402
 
 GRID, STEP = 224, 0.001
 EACH = 8  # maps of each kind

@@ -36,11 +36,15 @@ import torch
 from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 
-from tedloc import evidence, plots, profiles, report, runs, sampler, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import features, open_data
-from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc import plots, profiles, runs, sampler
+from tedloc.book import compared, evidence, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.methods.pseudo_labels import pseudo_label_cams
+from tedloc.metrics import baselines
 from tedloc.settings import override
+from tedloc.training import devices
+from tedloc.training.features import features
 
 plots.use_style()
 P = profiles.get(profile)
@@ -66,7 +70,7 @@ teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=(
 found = runs.collect_named(requests | {"teacher itself": teacher_runs})
 teacher = found.pop("teacher itself")[0]
 
-device = runs.default_device()
+device = devices.default()
 split = "train" if all(map(len, open_data(P.data, "train").boxes)) else "val"
 images = open_data(P.data, split)
 size = tuple(side * P.decoder.upsampling for side in features(P.data, "train", P.encoder, device).grid)
@@ -372,7 +376,7 @@ verdicts.append(
     )
 )
 test = open_data(P.data, "test")
-disc = [trivial.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
+disc = [baselines.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
 verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds the centre prior that taught it (not in the paper)",
@@ -382,3 +386,35 @@ verdicts.append(
     )
 )
 report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
+
+# %% [markdown]
+# ## Who teaches
+#
+# "Generally, any CAM-based model can be used" (section 3.1). So each method below that maps the true class takes the
+# teacher's place, under its own settings and with its own run, and last of all TeD-Loc itself, taught as above. A
+# teacher is a run of its own, made before its student's.
+
+# %%
+asked = {name: runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher=name) for name in compared.teachers(P)}
+students = runs.collect_named(asked)
+teachers = {name: request.teacher() for name, (request,) in asked.items()}  # the run that taught it, and its route
+
+# %% tags=["remove-input"]
+gains = {
+    name: evidence.difference(
+        evidence.meters(students[name]), evidence.meters(runs.collect([teacher]), *teacher.routes), KEY
+    )
+    for name, teacher in teachers.items()
+}
+report.table(
+    pd.DataFrame(
+        {
+            "the teacher's own": {name: run.metrics["teacher"][KEY] for name, (run,) in students.items()},
+            "TeD-Loc that it taught": {name: run[KEY] for name, (run,) in students.items()},
+            "gain (95 % interval)": {name: gain.brief for name, gain in gains.items()},
+        }
+    ).rename_axis("teacher"),
+    "MaxBoxAcc (%) on the test split: of each teacher's maps of the true class, and of the map g of the TeD-Loc that "
+    f"learned from them; one seed, intervals over test images. The best centred box scores {report.number(centre)}.",
+    provenance=report.measured_on(**evidence.provenance(P, students["cam"])),
+)

@@ -81,7 +81,7 @@ class _Loader(SourceFileLoader):
         except Unfit:
             raise
         except ImportError as error:
-            if sentence := sentence_for(module.__name__, error):
+            if sentence := sentence_for(program() or module.__name__, error):
                 raise Unfit(sentence, name=error.name) from None
             raise
 

@@ -35,10 +35,10 @@ IMPORTED_AS = {
 CALLED = {"jupyter_book", "transformers", "sphinx", "sphinx_book_theme", "docutils", "ipykernel", "onnx", "onnxruntime"}
 # Modules of the extra `train` that look for one more extra in a place where they can do without it.
 OPTIONAL = {
-    "tedloc.encoders": "offline-weights",
-    "tedloc.minilm": "offline-weights",
-    "tedloc.stable_diffusion": "diffusion",
-    "tedloc.illustrations": "book",
+    "tedloc.backbones.encoders": "offline-weights",
+    "tedloc.backbones.minilm": "offline-weights",
+    "tedloc.backbones.stable_diffusion": "diffusion",
+    "tedloc.book.illustrations": "book",
 }
 
 
@@ -125,7 +125,7 @@ def test_every_import_is_of_a_package_that_an_extra_brings(module):
     assert own <= known, f"add it to pyproject.toml and tedloc.installation.BRINGS: {own - known}"
 
 
-@pytest.mark.parametrize("module", ["evaluate", "metrics", "boxes", "uncertainty", "trivial", "pxap", "score_files"])
+@pytest.mark.parametrize("module", ["evaluate", "metrics.meter", "metrics.boxes", "metrics.uncertainty", "metrics.score_files"])
 def test_scoring_maps_needs_the_core_only(module):
     assert needed(f"tedloc.{module}") <= brought()
 
@@ -138,7 +138,7 @@ def test_one_extra_is_enough_for_a_module(module):
     assert any(needed(module) | own <= brought(extra) for extra in ("", "train", "book", "torchmetrics"))
 
 
-@pytest.mark.parametrize("module", ["train", "predict", "tune", "methods", "model", "features"])
+@pytest.mark.parametrize("module", ["train", "predict", "tune", "methods", "model", "training.features"])
 def test_training_needs_the_extra_train_only(module):
     assert needed(f"tedloc.{module}") <= brought("train")
 
@@ -161,8 +161,8 @@ def without(path: Path, package: str) -> None:
 PROGRAMS = {
     "tedloc.train": ("torch", "tedloc.train needs torch: pip install 'tedloc[train]'"),
     "tedloc.tune": ("filelock", "tedloc.tune needs filelock: pip install 'tedloc[train]'"),
-    "tedloc.book": ("jupytext", "tedloc.notebooks needs jupytext: pip install 'tedloc[book]'"),
-    "tedloc.evaluate": ("numba", "tedloc.compiled needs numba: pip install 'tedloc'"),
+    "tedloc.book": ("jupytext", "tedloc.book needs jupytext: pip install 'tedloc[book]'"),
+    "tedloc.evaluate": ("numba", "tedloc.evaluate needs numba: pip install 'tedloc'"),
 }
 
 
@@ -176,7 +176,7 @@ def test_a_program_without_its_extra_ends_in_one_sentence(tmp_path, program):
 
 def test_a_module_without_its_extra_says_so_to_whoever_imports_it(tmp_path):
     without(tmp_path, "torch")
-    done = run("-c", "import tedloc.metrics; import tedloc.losses", path=tmp_path)
+    done = run("-c", "import tedloc.metrics.meter; import tedloc.losses", path=tmp_path)
     assert done.stderr.splitlines()[-1].endswith("tedloc.losses needs torch: pip install 'tedloc[train]'")
     caught = "try: import tedloc.methods.cam\nexcept ImportError as error: print(error.name)"
     assert run("-c", caught, path=tmp_path).stdout == "torch\n"
