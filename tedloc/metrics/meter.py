@@ -4,6 +4,7 @@
     meter.update(ids, maps, boxes, sizes, labels, scores)      # batch by batch, in any order, on any process
     meter.merge(other)                                         # the same as one meter that saw everything
     meter.compute(val=meter_of_the_validation_split)
+    meter.reset()                                              # before the next epoch
 
 Source of every convention: J. Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right",
 CVPR 2020, and its evaluator (clovaai/wsolevaluation). A threshold is chosen for the whole data set, never for an
@@ -183,6 +184,10 @@ class LocalizationMeter:
             )
         )
         self._joined = False
+
+    def reset(self) -> None:
+        """Forget all images, as before the next epoch; the settings stay."""
+        self._parts, self._joined = [], False
 
     def merge(self, other: "LocalizationMeter") -> "LocalizationMeter":
         """Take over another meter's images; an image that both hold counts once. Returns this meter."""
