@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tedloc import paths
+from tedloc import devices, paths
 from tedloc.data import ImageSet, open_split
 from tedloc.encoders import Encoder, load_encoder
 from tedloc.errors import command
@@ -200,6 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--verify", action="store_true", help="read all chunks, compute damaged ones again")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
     if known.verify:
         features(profile.data, known.split, profile.encoder, known.device, verify=True)
     found = side_by_side(known.workers, known.device, features, profile.data, known.split, profile.encoder)

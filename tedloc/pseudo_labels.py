@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tedloc import paths
+from tedloc import devices, paths
 from tedloc.data import ImageSet
 from tedloc.errors import choose, command
 from tedloc.features import BATCH, open_data
@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=default_device(), help="cpu, cuda (all GPUs), cuda:1 ...")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
     cams = side_by_side(known.workers, known.device, pseudo_label_cams, profile, known.split)
     print(
         f"{len(cams):,} maps of {cams.shape[1]}x{cams.shape[2]}, finished and checked, in {paths.cache() / 'cams'}",

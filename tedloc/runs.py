@@ -36,7 +36,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from tedloc import paths
+from tedloc import devices, paths
 from tedloc.data import DATASETS, SPLITS
 from tedloc.errors import UserError
 from tedloc.metrics import LocalizationMeter
@@ -45,6 +45,7 @@ from tedloc.settings import DataSettings, Profile, override
 # modules that say where and whether something runs or what it costs, not what it computes
 PLUMBING = {
     "tedloc.complexity",
+    "tedloc.devices",
     "tedloc.errors",
     "tedloc.methods.registry",
     "tedloc.paths",
@@ -110,7 +111,7 @@ def data_fingerprint(settings: DataSettings) -> str:
 def default_device() -> str:
     """``TEDLOC_DEVICE``, or a GPU when there is one."""
     if name := os.environ.get("TEDLOC_DEVICE"):
-        return name
+        return devices.checked(name)
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

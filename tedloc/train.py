@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tedloc import boxes as mapping
-from tedloc import distributed, engine, paths, runs, trivial
+from tedloc import devices, distributed, engine, paths, runs, trivial
 from tedloc.complexity import count_parameters
 from tedloc.errors import choose, command
 from tedloc.features import features, open_data
@@ -229,6 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the metrics here")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
+    paths.writable_file(known.json, "--json")
     with distributed.processes(known.device):
         if distributed.rank() > 0:
             while request := distributed.broadcast():

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from tedloc import paths, profiles, runs
+from tedloc import devices, paths, profiles, runs
 from tedloc.errors import UserError, command
 from tedloc.methods import create, optimisers
 from tedloc.settings import Profile, override
@@ -148,6 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", action="store_true", help="keep the trials in the package (tedloc/tuning/)")
     given = parser.parse_args(arguments)
     profile = profiles.get(given.profile)
+    devices.checked(given.device)
     found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
     if given.record:
         record(profile, given.method, found)
