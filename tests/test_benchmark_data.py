@@ -39,7 +39,7 @@ def test_the_published_splits_have_the_published_counts(shared, dataset, split):
     assert sum(map(len, records.boxes)) == boxes
     assert set(records.labels) == set(range(classes))
     for box, size in zip(records.boxes, records.sizes, strict=True):
-        assert (box[:, :2] >= 0).all() and (box[:, 2:] <= size).all()
+        assert (box[:, :2] >= 0).all() and (box[:, 2:] < size).all()
 
 
 def test_records_are_matched_by_path_and_boxes_collected(tmp_path):
@@ -73,7 +73,7 @@ DAMAGE = {
     "localization.txt": {
         "a,1,2,3,4": "has no box for image 'b'",
         "a,1,2,3,4\nc,1,2,3,4": "line 2: image 'c'",
-        "a,5,2,3,4\nb,1,2,3,4": "line 1: the box of 'a' is turned over",
+        "a,5,2,3,4\nb,1,2,3,4": "line 1: image 'a': box 5, 2, 3, 4 is turned over",
         "a,1,2,3": "line 1: 'a,1,2,3'",
         None: "is missing",
     },
