@@ -173,6 +173,43 @@ def test_ilsvrc_training_images_are_numbered_by_sorted_wnid(tmp_path, monkeypatc
         open_split("ilsvrc", "train")
 
 
+@pytest.fixture
+def three_classes(tmp_path, monkeypatch) -> Path:
+    """ILSVRC's training folder with a photo for each of three classes."""
+    monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
+    wnids = ilsvrc.all_wnids()[:3]
+    for wnid in wnids:
+        picture(tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.png", 9)
+        (tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.png").rename(tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.JPEG")
+    (tmp_path / "ILSVRC/wnids.txt").write_bytes("\ufeff".encode() + "\r\n".join(wnids).encode())
+    return tmp_path / "ILSVRC/train"
+
+
+def test_hidden_files_and_folders_beside_the_photos_are_passed_over(three_classes):
+    (three_classes / ".ipynb_checkpoints").mkdir()
+    for folder in list(three_classes.iterdir()):
+        (folder / "._n01440764_1.JPEG").touch()  # macOS writes them
+        (folder / ".DS_Store").touch()
+        (folder / "Thumbs.db").touch()
+    assert len(open_split("ilsvrc", "train")) == 3
+
+
+@pytest.mark.parametrize("name", ["n01440764_1.jpg", "n01440764_2.jpeg", "n01440764_3.JPG", "a\nb.JPEG"])
+def test_a_photo_under_another_ending_is_named_and_not_left_out(three_classes, name):
+    picture(three_classes / "n01440764" / "x.png", 9)
+    (three_classes / "n01440764" / "x.png").rename(three_classes / "n01440764" / name)
+    with pytest.raises(UserError, match="n01440764 holds .*, where ILSVRC's photos end in .JPEG"):
+        open_split("ilsvrc", "train")
+
+
+def test_a_folder_too_many_is_named(three_classes):
+    (three_classes.parent / "wnids.txt").unlink()
+    for wnid in [*ilsvrc.all_wnids(), "backup"]:
+        (three_classes / wnid).mkdir(exist_ok=True)
+    with pytest.raises(UserError, match="1001 class folders instead of 1000 .it has backup, which is no class"):
+        open_split("ilsvrc", "train")
+
+
 def test_ilsvrc_test_and_val_open_under_the_benchmarks_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
     for split, name in [("test", "val/ILSVRC2012_val_00000001.JPEG"), ("val", "val2/0/0.jpeg")]:
