@@ -103,6 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.file.suffix != ".onnx":
         raise UserError(f"{chosen.file} does not end in .onnx, so its JSON could take another file's place; rename it")
+    paths.writable_file(chosen.file, "OUT.onnx")
+    paths.writable_file(chosen.file.with_suffix(".json"), "OUT.json")
     story = export(load(chosen.checkpoint), chosen.file)
     print(
         f"{chosen.file}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "

@@ -26,12 +26,13 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from tedloc import fingerprints, paths, plots, profiles, runs
 from tedloc.backbones.encoders import Encoder, load_encoder
 from tedloc.data import open_data
+from tedloc.data.images import read_image as read_photo
 from tedloc.errors import UserError, choose, command
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Standardise
@@ -201,28 +202,6 @@ def _empty_network(checkpoint: Path, profile: Profile) -> nn.Sequential:
     return nn.Sequential(Standardise(mean, mean), TeDLoc(len(mean), anchors, profile.decoder))
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file as people see it: turned by its EXIF tag, transparency over white.
-
-    Raises ``UserError`` for a file that is missing, cut off or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):  # 16-bit grey, which Pillow would cut off at 255
-                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                layer = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return np.array(upright.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist; correct the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; name the images in it") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); give a complete JPEG, PNG or the like") from None
-
-
 def describe(
     found: Found, localizer: Localizer, image: str, size: Sequence[int], threshold: float | None = None
 ) -> dict[str, Any]:
@@ -266,7 +245,7 @@ def draw(found: Found, localizer: Localizer, image: np.ndarray, file: Path) -> N
     small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     best = int(found.scores.argmax())
     title = (
-        f"{localizer.class_names[best]}\nscore {found.scores[best]:.2f}, "
+        f"{plots.written(localizer.class_names[best])}\nscore {found.scores[best]:.2f}, "
         f"softmax {localizer.shares(found.scores)[best]:.0%}"
     )
     panel = max(2.5, min(9.0, 6.0 * height / width))
@@ -330,7 +309,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"several images are called {sorted(twice)[0]!r} and would share one result; rename one, or "
             "give them one at a time, each with its --out"
         )
-    localizer = load(chosen.checkpoint, chosen.device)
+    paths.writable_folder(chosen.out, "--out")
+    localizer = load(chosen.checkpoint, devices.checked(chosen.device))
     failures = []
     for path in chosen.images:
         try:

@@ -140,6 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", action="store_true", help="keep the trials in the package (tedloc/tuning/)")
     given = parser.parse_args(arguments)
     profile = profiles.get(given.profile)
+    devices.checked(given.device)
     found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
     if given.record:
         record(profile, given.method, found)
