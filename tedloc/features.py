@@ -24,7 +24,7 @@ from torch import Tensor
 from tedloc import paths
 from tedloc.data import ImageSet, open_split
 from tedloc.encoders import Encoder, load_encoder
-from tedloc.errors import command
+from tedloc.errors import UserError, command
 from tedloc.map_store import Rows, side_by_side, stored_maps
 from tedloc.settings import DataSettings, EncoderSettings
 
@@ -114,7 +114,11 @@ class Uncached(Features):
 def open_data(settings: DataSettings, split: str) -> ImageSet:
     """One split of the data that the settings name."""
     photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
-    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos)
+    given = {name: getattr(settings, name) for name in ("root", "boxes", "classes", "splits")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and settings.name != "folder":
+        raise UserError(f"data.{min(given)} is of data set 'folder', not {settings.name!r}; add --data.name folder")
+    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos, **given)
 
 
 def features(

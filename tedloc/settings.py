@@ -23,6 +23,11 @@ class DataSettings:
     seed: int = 0  # of rendering, or of the split into training and validation images
     per_class: int | None = None  # at most so many images a class in every split; None: all
     unreadable: str = "fatal"  # photos on disk: "skip" leaves out training images that `verify` could not read
+    # of data set "folder" alone (tedloc.data.folder); None: what lies in the folder under the usual name
+    root: str | None = None  # the folder of photos
+    boxes: str | None = None  # a file or folder of boxes or masks
+    classes: str | None = None  # a CSV of class names
+    splits: str | None = None  # a CSV of splits, or shares in percent: "70/15/15"
 
 
 @dataclass(frozen=True)

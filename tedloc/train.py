@@ -98,7 +98,8 @@ def _evaluate_part(
         index, offered = prediction.index, list(prediction.routes)
         here = np.flatnonzero(np.isin(index, kept))
         maps["index"].append(index[here])
-        ids, boxes, sizes = [images.ids[i] for i in index], [images.boxes[i] for i in index], images.sizes[index]
+        ids, sizes = [images.ids[i] for i in index], images.sizes[index]
+        boxes = [images.boxes[i] for i in index] if images.boxed else None
         for name, route in prediction.routes.items():
             if routes and name not in routes:
                 continue
@@ -116,8 +117,10 @@ def _evaluate_part(
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
-    """The best centred box of one size, chosen on the validation split: what knowing nothing scores."""
+    """The best centred box of one size, chosen on the validation split: knowing nothing scores this. {} without boxes."""
     val, test = open_data(data, "val"), open_data(data, "test")
+    if not (val.boxed and test.boxed):
+        return {}
     size = trivial.centre_box(val.boxes, val.sizes, grid=settings.grid)
     return trivial.score(trivial.place(size, test.sizes), test, grid=settings.grid)
 
@@ -168,6 +171,7 @@ def execute(request: runs.Request) -> None:
         "val routes": on_val,
         "all routes": test.offered,
         "centre box": centre_box(profile.data, profile.evaluation),
+        "without boxes": [split for split in ("val", "test") if not open_data(profile.data, split).boxed],
         "parameters": count_parameters(*method.modules().values()),
         "provenance": earlier.metrics["provenance"]
         if earlier
@@ -210,7 +214,10 @@ def table(metrics: dict[str, Any]) -> str:
         if part:
             rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    unscored = {"test": "localization is not scored", "val": "no threshold is carried over, no centre box chosen"}
+    lines += [f"no boxes in {split}: {unscored[split]}" for split in reversed(metrics.get("without boxes", ()))]
+    return "\n".join(lines)
 
 
 @command

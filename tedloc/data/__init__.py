@@ -21,6 +21,7 @@ DATASETS = {
     "tiny-imagenet": "tedloc.data.tiny_imagenet",
     "cub": "tedloc.data.cub",
     "ilsvrc": "tedloc.data.ilsvrc",
+    "folder": "tedloc.data.folder",
 }
 
 
@@ -46,6 +47,11 @@ class ImageSet(ABC):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the split has boxes, so that localization can be scored on it: photos of one's own may have none."""
+        return any(map(len, self.boxes))
 
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
