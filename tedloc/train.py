@@ -117,7 +117,7 @@ def _evaluate_part(
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
-    """The best centred box of one size, chosen on the validation split: knowing nothing scores this. {} without boxes."""
+    """The best centred box of one size, chosen on validation: what knowing nothing scores. {} without boxes."""
     val, test = open_data(data, "val"), open_data(data, "test")
     if not (val.boxed and test.boxed):
         return {}

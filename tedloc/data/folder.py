@@ -55,6 +55,12 @@ class FolderImages(FileImages):
     as_stored: np.ndarray
     notes: list[str]
 
+    def image(self, index: int) -> np.ndarray:
+        pixels = super().image(index)
+        if pixels.shape[1::-1] != self.photos[index].size:
+            raise UserError(f"photo {self.folder / self.ids[index]} was changed since the folder was read; start again")
+        return pixels
+
     def mask(self, index: int) -> np.ndarray | None:
         if self.masks[index] is None:
             return None

@@ -102,7 +102,7 @@ def _draw(
         mine.sort(key=lambda i: rank(seed, composed(photos[i].id)))
         first, second = max(1, round(count * test)), max(1, round(count * val))
         if first + second > len(mine):
-            first = -int(-len(mine) * test // (test + val))
+            first = round(len(mine) * test / (test + val))
             second = len(mine) - first
         assigned[mine[:first]] = "test"
         assigned[mine[first : first + second]] = "val"

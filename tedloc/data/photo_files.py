@@ -111,12 +111,20 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
+def _end(file: Path, length: int = 2**17) -> bytes:
+    with open(file, "rb") as opened:
+        opened.seek(max(0, os.fstat(opened.fileno()).st_size - length))
+        return opened.read()
+
+
 def _header(file: Path) -> tuple[tuple[int, int], int, int] | str:
     """Stored size, orientation and bytes of a photo; or why it cannot be opened."""
     try:
         length = file.stat().st_size
         with Image.open(file) as image:
-            orientation = image.getexif().get(ORIENTATION, 1)
+            # Pillow decodes all of a PNG that may have its tags at the end; here only one that has
+            early = image.format == "PNG" and b"eXIf" not in _end(file)
+            orientation = (Image.Image.getexif(image) if early else image.getexif()).get(ORIENTATION, 1)
             return image.size, orientation if orientation in range(1, 9) else 1, length
     except Image.UnidentifiedImageError:
         return "empty" if length == 0 else "no image that is known"

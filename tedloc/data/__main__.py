@@ -1,0 +1,44 @@
+"""Look at a data set before a run.
+
+python -m tedloc.data describe --data.name folder --data.root photos
+python -m tedloc.data describe --data.name cub --json cub.json --sheet cub.png
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tedloc import paths, profiles
+from tedloc.data import SPLITS, describe
+from tedloc.errors import UserError, command
+from tedloc.features import open_data
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.data",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings of the profile, e.g. --data.root photos",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("describe", help="classes, counts, sizes, boxes, trivial scores, broken and double photos")
+    verb.add_argument("--profile", default="aviary", help=", ".join(profiles.PROFILES))
+    verb.add_argument("--json", type=Path, help="write it here, too")
+    verb.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="(default: %(default)s)")
+    known, rest = parser.parse_known_args(arguments)
+    settings = profiles.from_command_line(profiles.get(known.profile), rest).data
+    splits = {split: open_data(settings, split) for split in SPLITS}
+    story = describe.describe(splits)
+    print(describe.text(story))
+    describe.contact_sheet(splits, known.sheet)
+    print(f"\nphotos with their boxes: {known.sheet}")
+    if known.json:
+        with paths.replacing(known.json) as scratch:
+            scratch.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if story["unreadable"]:
+        raise UserError(f"{len(story['unreadable'])} photos cannot be read, see above; replace or delete them")
+
+
+if __name__ == "__main__":
+    main()
