@@ -19,14 +19,15 @@ import numpy as np
 import torch
 import tyro
 
-from tedloc import engine, profiles
+from tedloc import profiles
+from tedloc.data import open_data
 from tedloc.errors import command
-from tedloc.features import open_data
-from tedloc.map_store import size_text
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Batch
 from tedloc.model import TeDLoc
 from tedloc.settings import override
+from tedloc.training import engine
+from tedloc.training.store import size_text
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,11 @@ import torch
 import wsol_metadata
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-from tedloc import minilm, profiles
-from tedloc.clip import load_clip
+from tedloc import profiles
+from tedloc.backbones import minilm
+from tedloc.backbones.clip import load_clip
+from tedloc.backbones.encoders import in_reach, load_encoder
 from tedloc.data import SPLITS, open_split
-from tedloc.encoders import in_reach, load_encoder
 from tedloc.errors import UserError, command
 from tedloc.methods import METHODS, create
 from tedloc.methods.fine_tuned import FineTunedViT

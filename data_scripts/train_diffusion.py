@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from train_towers import captions_as_tokens, in_half_precision
 
-from tedloc import paths, towers
+from tedloc import paths
+from tedloc.backbones import towers
+from tedloc.backbones.latent_diffusion import LATENT, Diffusion, new_diffusion, trained_parts
 from tedloc.data.aviary_drawing import generators
 from tedloc.data.aviary_pretraining import HELD_OUT, IMAGES, rendered
 from tedloc.errors import UserError, command
-from tedloc.latent_diffusion import LATENT, Diffusion, new_diffusion, trained_parts
 
 CHUNK = 250  # steps between checkpoints, with generators of their own: a resumed run ends in the same weights
 

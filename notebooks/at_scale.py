@@ -22,7 +22,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import plan, plots, profiles, report
+from tedloc import plots, profiles
+from tedloc.book import report
+from tedloc.cost import plan
 
 plots.use_style()
 repeat = 5 if profile == "smoke" else 50

@@ -33,7 +33,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from tedloc import audit, audit_setup, audit_tables, complexity, full_size, paper, plots, report
+from tedloc import paper, plots
+from tedloc.audit import rules as audit
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
+from tedloc.book import report
+from tedloc.cost import complexity, full_size
 
 plots.use_style()
 BLUE, ORANGE, GREY = "var(--tedloc-good)", "var(--tedloc-bad)", "var(--tedloc-open)"

@@ -31,7 +31,8 @@ import pandas as pd
 from IPython.display import Markdown
 from safetensors import safe_open
 
-from tedloc import compared, paper, paths, profiles, report, tune
+from tedloc import paper, paths, profiles, tune
+from tedloc.book import compared, report
 
 P = profiles.get(profile)
 
@@ -112,7 +113,7 @@ def published(method: str) -> report.Table:
 # \mathrm{map} \leftarrow A^2 (\mathrm{mask} \circ \mathrm{map}) .
 # $$
 #
-# *In code:* {mod}`tedloc.clip_es`, {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
+# *In code:* {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
 #
 # *At test time* it needs a class name: *GT-Known* is given the true one, *Pred* takes CLIP's zero-shot guess. It trains
 # nothing.
@@ -135,7 +136,7 @@ def published(method: str) -> report.Table:
 # \text{NACLIP: } \sigma(kk^\top/\sqrt d + w) .
 # $$
 #
-# *In code:* {mod}`tedloc.patch_anchors`, {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
+# *In code:* {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
 # TeD-Loc: [Patch-anchor localization](patch_anchor_localization.ipynb).
 #
 # *At test time* they need a class name and train nothing. The class comes from the untouched class token; a route of its own
@@ -159,7 +160,7 @@ def published(method: str) -> report.Table:
 # \mathrm{map}_c(p) = S_c(p) \sum_l \operatorname*{mean}_k a_{lk}(p) .
 # $$
 #
-# *In code:* {mod}`tedloc.methods.ts_cam`. Attention comes from {mod}`tedloc.attention`, whose blocks, heads and grid
+# *In code:* {mod}`tedloc.methods.ts_cam`. Attention comes from {mod}`tedloc.backbones.attention`, whose blocks, heads and grid
 # are those of the backbone.
 #
 # *At test time* it needs one pass of its own network, which also classifies. Route `true` is given the ground-truth
@@ -403,7 +404,7 @@ published("C2AM")
 # class's token over heads, layers and both times at the coarser resolutions (8 × 8 and 16 × 16 of a 64 × 64
 # latent), each upsampled first.
 #
-# *In code:* {mod}`tedloc.methods.genpromp`. {mod}`tedloc.latent_diffusion` gives one interface to two models
+# *In code:* {mod}`tedloc.methods.genpromp`. {mod}`tedloc.backbones.latent_diffusion` gives one interface to two models
 # built from the parts of `diffusers`: Stable Diffusion v1 from a local folder in `diffusers`' layout, and a
 # small model for the aviary, conditioned on the token states of `aviary/clip`.
 # `data_scripts/train_diffusion.py` trains it on the towers' pre-training images, which hold none of the twenty species, and `tedloc/weights/diffusion.json` says how well it denoises.

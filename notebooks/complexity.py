@@ -28,8 +28,10 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from tedloc import complexity, full_size, paper, plots, report
-from tedloc.complexity import LatencySettings
+from tedloc import paper, plots
+from tedloc.book import report
+from tedloc.cost import complexity, full_size
+from tedloc.cost.complexity import LatencySettings
 
 plots.use_style()
 MEGA, GIGA, TERA = 1e6, 1e9, 1e12

@@ -25,9 +25,11 @@ settings = {}  # changes to the profile by dotted name
 import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
-from tedloc import anchors_explorer, compared, evidence, explorer, plots, profiles, report, runs, towers
-from tedloc.features import open_data
-from tedloc.text import class_text
+from tedloc import plots, profiles, runs
+from tedloc.backbones import towers
+from tedloc.backbones.text import class_text
+from tedloc.book import anchors_explorer, compared, evidence, explorer, report
+from tedloc.data import open_data
 
 plots.use_style()
 P = profiles.get(profile, settings)

@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import evidence, paper, plots, profiles, report, runs
+from tedloc import paper, plots, profiles, runs
+from tedloc.book import evidence, report
 
 plots.use_style()
 P = profiles.get(profile)

@@ -37,8 +37,11 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
-from tedloc import boxes, compared, evidence, paper, plots, profiles, report, runs, stored, towers, trivial, tune
-from tedloc.features import open_data
+from tedloc import paper, plots, profiles, runs, tune
+from tedloc.backbones import towers
+from tedloc.book import compared, evidence, findings, report
+from tedloc.data import open_data
+from tedloc.metrics import baselines, boxes
 
 plots.use_style()
 P = profiles.get(profile, settings)
@@ -73,14 +76,14 @@ images, val_images = open_data(P.data, "test"), open_data(P.data, "val")
 grid = P.evaluation.grid
 meters = {label: evidence.meters(found[label], route[label]) for label in ran}
 val_meters = {label: evidence.meters(found[label], route[label], split="val") for label in ran}
-size = trivial.centre_box(val_images.boxes, val_images.sizes, grid)
+size = baselines.centre_box(val_images.boxes, val_images.sizes, grid)
 meters |= {
     CENTRE: [evidence.box_meter(size, images, grid)],
-    FULL: [evidence.box_meter(trivial.FULL_IMAGE, images, grid)],
-    GAUSSIAN: [trivial.gaussian_meter(images, grid, P.evaluation.step)],
+    FULL: [evidence.box_meter(baselines.FULL_IMAGE, images, grid)],
+    GAUSSIAN: [baselines.gaussian_meter(images, grid, P.evaluation.step)],
 }
 val_meters[CENTRE] = [evidence.box_meter(size, val_images, grid)]
-val_meters[GAUSSIAN] = [trivial.gaussian_meter(val_images, grid, P.evaluation.step)]
+val_meters[GAUSSIAN] = [baselines.gaussian_meter(val_images, grid, P.evaluation.step)]
 on = report.measured_on(**evidence.provenance(P, found[OURS]), threshold="oracle on test")
 on_first = on | {"seeds": first}
 
@@ -172,7 +175,7 @@ report.comparison(
     on,
     paper_dataset=P.paper_dataset,
     caption=f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed.",
-    data=stored.headline(P, found[OURS][0], cells, roles),
+    data=findings.headline(P, found[OURS][0], cells, roles),
 )
 
 # %% [markdown]

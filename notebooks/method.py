@@ -34,16 +34,19 @@ from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
-from tedloc import anchors, boxes, illustrations, losses, methods, model, plots, profiles, report, runs, sampler
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import open_data
+from tedloc import anchors, losses, methods, model, plots, profiles, runs, sampler
+from tedloc.backbones.text import class_text, templates
+from tedloc.book import illustrations, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.tedloc import TeDLocMethod
-from tedloc.text import class_text, templates
+from tedloc.metrics import boxes
+from tedloc.training import devices
 
 plots.use_style()
 P = profiles.get(profile)
 (run,) = runs.collect_named({"TeD-Loc": runs.grid(P, seeds=P.seeds[:1], routes=("g",))})["TeD-Loc"]
-method = methods.create("tedloc", P, P.seeds[0], runs.default_device())
+method = methods.create("tedloc", P, P.seeds[0], devices.default())
 method.fit(run.folder)  # reads the finished run's weights
 method.prepare()  # and the pseudo-labels that it was trained with
 standardise, net = method.net.cpu()
@@ -127,7 +130,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.encoders` for $E$; {mod}`tedloc.model` for $D$ and $g$; {mod}`tedloc.features` keeps the
+# In code: {mod}`tedloc.backbones.encoders` for $E$; {mod}`tedloc.model` for $D$ and $g$; {mod}`tedloc.training.features` keeps the
 # encoder's output, which never changes.
 #
 # ## Anchors from text
@@ -217,7 +220,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.text` for prompts and embeddings; {mod}`tedloc.anchors` for the orthogonalisers.
+# In code: {mod}`tedloc.backbones.text` for prompts and embeddings; {mod}`tedloc.anchors` for the orthogonalisers.
 #
 # ## Pseudo-labels for patches
 #
@@ -292,7 +295,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.clip_es` for the teacher; {mod}`tedloc.pseudo_labels` for making its maps, and for controls that
+# In code: {mod}`tedloc.methods.clip_es` for the teacher; {mod}`tedloc.methods.pseudo_labels` for making its maps, and for controls that
 # know only the centre of the image, or are another image's; {mod}`tedloc.sampler` for Otsu's threshold, the pools and
 # the drawing. How good the samples are over all images, and what that is worth, is the matter of
 # [Pseudo-labels](pseudo_labels.ipynb).
@@ -480,7 +483,7 @@ Markdown(
 # kept from reaching zero.
 #
 # In code: {mod}`tedloc.losses` for {eq}`eq-kd`, {eq}`eq-pcl`, {eq}`eq-icl` and {eq}`eq-total`; {mod}`tedloc.model` for
-# {eq}`eq-pool`; {mod}`tedloc.engine` for the training loop.
+# {eq}`eq-pool`; {mod}`tedloc.training.engine` for the training loop.
 #
 # ## At test time
 #

@@ -35,12 +35,13 @@ from matplotlib.ticker import MaxNLocator
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from sklearn.manifold import TSNE
 
-from tedloc import anchors, evidence, paper, plots, profiles, report, runs
+from tedloc import anchors, paper, plots, profiles, runs
+from tedloc.backbones.text import class_text, templates
+from tedloc.book import evidence, report
+from tedloc.data import open_data
 from tedloc.data.aviary import FAMILIES, FAMILY_OF, bird_name
 from tedloc.data.aviary_drawing import Bird
 from tedloc.errors import UserError
-from tedloc.features import open_data
-from tedloc.text import class_text, templates
 
 plots.use_style()
 P = profiles.get(profile)

@@ -31,9 +31,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import boxes, evidence, paper, plots, profiles, report, runs, trivial
-from tedloc.features import open_data
-from tedloc.text import templates
+from tedloc import paper, plots, profiles, runs
+from tedloc.backbones.text import templates
+from tedloc.book import evidence, report
+from tedloc.data import open_data
+from tedloc.metrics import baselines, boxes
 
 plots.use_style()
 P = profiles.get(profile)
@@ -195,7 +197,7 @@ def meters(name: str, route: str) -> list:
 verdicts = []
 if clip:
     val, grid = open_data(P.data, "val"), P.evaluation.grid
-    nothing = [evidence.box_meter(trivial.centre_box(val.boxes, val.sizes, grid), images, grid)]
+    nothing = [evidence.box_meter(baselines.centre_box(val.boxes, val.sizes, grid), images, grid)]
     vanilla = meters("Vanilla CLIP", "true")
     verdicts.append(
         evidence.judge(

@@ -36,9 +36,11 @@ from IPython.display import HTML, Markdown
 from matplotlib.patches import Rectangle
 from myst_nb import glue
 
-from tedloc import boxes, compared, embedded, evidence, illustrations, plots, profiles, report, runs, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import open_data
+from tedloc import plots, profiles, runs
+from tedloc.book import compared, embedded, evidence, illustrations, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.metrics import baselines, boxes
 
 plots.use_style()
 P = profiles.get(profile)
@@ -119,7 +121,7 @@ main = figure
 
 # %% tags=["remove-input"]
 scores = {label: report.measured(evidence.values(meters[label], KEY)) for label in LABELS}
-size = trivial.centre_box(open_data(P.data, "val").boxes, open_data(P.data, "val").sizes, P.evaluation.grid)
+size = baselines.centre_box(open_data(P.data, "val").boxes, open_data(P.data, "val").sizes, P.evaluation.grid)
 centre = evidence.values([evidence.box_meter(size, images, P.evaluation.grid)], KEY)[0]
 ASKS = {PLAIN: "the true class", TOLD: "the true class", GUESSED: "its own guess", OURS: "nothing"}
 truth = quality.object_truth(images, (P.evaluation.grid,) * 2, kept)

@@ -25,7 +25,7 @@
 # 5. `MaxBoxAcc` is the accuracy at the threshold that suits the *whole data set* best.
 # 6. `Top-1 Loc` also asks for the right class, `Top-5 Loc` for the class among the five best.
 #
-# `tedloc.metrics` follows them bit for bit, and so does the command `python -m tedloc.evaluate`, which scores the maps
+# `tedloc.metrics.meter` follows them bit for bit, and so does the command `python -m tedloc.evaluate`, which scores the maps
 # of any method from their files.
 
 # %% tags=["parameters"]
@@ -39,9 +39,10 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.patches import Rectangle
 
-from tedloc import boxes, plots, trivial, uncertainty
+from tedloc import plots
 from tedloc.data import open_split
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import baselines, boxes, uncertainty
+from tedloc.metrics.meter import LocalizationMeter
 
 plots.use_style()
 per_class = {"val": 2, "test": 2} if profile == "smoke" else {"val": 10, "test": 30}
@@ -306,8 +307,8 @@ plt.show()
 # them with every table.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Bars of the share of correct boxes at three strictness levels of IoU for the whole image, the centred box, the centred Gaussian and the made-up maps; all fall as the IoU rises."}}
-size = trivial.centre_box(splits["val"].boxes, splits["val"].sizes)
-found = trivial.baselines(test, splits["val"]) | {"the made-up maps": result}
+size = baselines.centre_box(splits["val"].boxes, splits["val"].sizes)
+found = baselines.baselines(test, splits["val"]) | {"the made-up maps": result}
 fig, ax = plt.subplots(figsize=(7.5, 4))
 looks = ((plots.PALETTE[4], ""), (plots.PALETTE[0], "//"), (plots.PALETTE[2], ".."), ("#999999", ""))
 for shift, (name, (colour, hatch)) in enumerate(zip(found, looks, strict=True)):
@@ -350,6 +351,6 @@ Markdown(
 # - **Images are counted once**, also when a distributed sampler evaluates some of them twice.
 #
 # A map of 256 grey values has at most 255 different thresholded images, and each is contained in the one below.
-# `tedloc.boxes` therefore builds the components of all of them in one pass, instead of searching contours a thousand
+# `tedloc.metrics.boxes` therefore builds the components of all of them in one pass, instead of searching contours a thousand
 # times. `benchmarks/evaluation.py` measures it against the protocol spelled out threshold by threshold, and the tests
 # compare the two bit for bit.

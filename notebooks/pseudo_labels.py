@@ -36,11 +36,15 @@ import torch
 from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 
-from tedloc import evidence, plots, profiles, report, runs, sampler, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import features, open_data
-from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc import plots, profiles, runs, sampler
+from tedloc.book import evidence, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.methods.pseudo_labels import pseudo_label_cams
+from tedloc.metrics import baselines
 from tedloc.settings import override
+from tedloc.training import devices
+from tedloc.training.features import features
 
 plots.use_style()
 P = profiles.get(profile)
@@ -66,7 +70,7 @@ teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=(
 found = runs.collect_named(requests | {"teacher itself": teacher_runs})
 teacher = found.pop("teacher itself")[0]
 
-device = runs.default_device()
+device = devices.default()
 split = "train" if all(map(len, open_data(P.data, "train").boxes)) else "val"
 images = open_data(P.data, split)
 size = tuple(side * P.decoder.upsampling for side in features(P.data, "train", P.encoder, device).grid)
@@ -372,7 +376,7 @@ verdicts.append(
     )
 )
 test = open_data(P.data, "test")
-disc = [trivial.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
+disc = [baselines.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
 verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds the centre prior that taught it (not in the paper)",

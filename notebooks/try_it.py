@@ -24,8 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown
 
-from tedloc import boxes, plots, predict, profiles, report, runs, try_it
-from tedloc.features import open_data
+from tedloc import plots, predict, profiles, runs
+from tedloc.book import report, try_it
+from tedloc.data import open_data
+from tedloc.metrics import boxes
 
 plots.use_style()
 P = profiles.get(profile, settings)

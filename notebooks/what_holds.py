@@ -27,17 +27,21 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from tedloc import audit, audit_setup, audit_tables, complexity, full_size, report, stored
+from tedloc.audit import rules as audit
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
+from tedloc.book import findings, report
+from tedloc.cost import complexity, full_size
 
-computed = stored.computed(profile)
-kept = {name: finding for name, finding in stored.stored().items() if name not in computed}
+computed = findings.computed(profile)
+kept = {name: finding for name, finding in findings.stored().items() if name not in computed}
 findings = computed | kept
 order = [
     name for name in dict.fromkeys([profile, "aviary", "tiny-imagenet", *findings]) if name not in ("cub", "ilsvrc")
 ]
 NAMES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}
 columns = {NAMES.get(name, name): [name] for name in order} | {"CUB, ILSVRC": ["cub", "ilsvrc"]}
-claims = stored.claims(findings[name] for name in [*order, "cub", "ilsvrc"] if name in findings)
+claims = findings.claims(findings[name] for name in [*order, "cub", "ilsvrc"] if name in findings)
 papers = [claim for claim in claims if not claim["own"]]
 shown = set()
 
@@ -47,20 +51,20 @@ def show(chapter: str, caption: str = ""):
     shown.add(chapter)
     found = [claim for claim in papers if claim["chapter"] == chapter]
     if found:
-        return stored.table(found, columns, findings, caption)
+        return findings.table(found, columns, findings, caption)
     return Markdown("*No verdict of this chapter is at hand: it was not executed in this profile.*")
 
 
 # %% tags=["remove-input"]
-meaningful = [name for name in order if name in findings and name != stored.SMOKE]
+meaningful = [name for name in order if name in findings and name != findings.SMOKE]
 lines = {}
 for name in [*order, "cub", "ilsvrc"]:
     if name in findings:
-        counted = stored.counts(papers, name)
+        counted = findings.counts(papers, name)
         lines[name] = {
             "tested": sum(counted.values()),
             **counted,
-            "where the verdicts come from": stored.origin(findings[name]),
+            "where the verdicts come from": findings.origin(findings[name]),
         }
     else:
         lines[name] = {
@@ -166,7 +170,7 @@ show("complexity")
 
 # %% tags=["remove-input"]
 controls = [claim for claim in claims if claim["own"]]
-stored.table(controls, columns, findings) if controls else Markdown("*No control is at hand in this profile.*")
+findings.table(controls, columns, findings) if controls else Markdown("*No control is at hand in this profile.*")
 
 # %% [markdown]
 # ## What the paper's numbers say by themselves

@@ -22,10 +22,11 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from tedloc import boxes, paths, pxap, score_files, trivial, uncertainty
+from tedloc import paths
 from tedloc.data.benchmark import BenchmarkSplit, read_split
 from tedloc.errors import UserError, command
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import baselines, boxes, pxap, score_files, uncertainty
+from tedloc.metrics.meter import LocalizationMeter
 
 CHUNK = 50  # images scored between two steps of the progress bar: bounds the memory, whatever the split's size
 
@@ -65,7 +66,7 @@ def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     split, masks, gaussian = work.split, None, None
     if work.masks is not None:
         masks = [score_files.read_mask(work.mask_root, *names, work.grid) for names in work.masks]
-        centred, edges = trivial.gaussian_map(work.grid), pxap.bin_edges(work.step)
+        centred, edges = baselines.gaussian_map(work.grid), pxap.bin_edges(work.step)
         gaussian = sum(pxap.histogram(centred, mask, edges).astype(np.int64) for mask in masks)
     meter.update(
         split.ids,
@@ -139,7 +140,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationM
     result["num_missing"] = missing
     if options.mask_root is None:
         val_split = _val_split(options)
-        result["baselines"] = trivial.baselines(work.split, val_split, options.grid, options.step, work.scores)
+        result["baselines"] = baselines.baselines(work.split, val_split, options.grid, options.step, work.scores)
         result["curve"] = {name: values.tolist() for name, values in meter.curve(options.contours).items()}
     else:
         result["baselines"] = {"centred Gaussian": {"PxAP": float(pxap.average_precision(gaussian))}}

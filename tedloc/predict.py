@@ -22,20 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from tedloc import boxes as mapping
-from tedloc import engine, paths, profiles, runs
-from tedloc.encoders import Encoder, load_encoder
+from tedloc import fingerprints, paths, plots, profiles, runs
+from tedloc.backbones.encoders import Encoder, load_encoder
+from tedloc.data import open_data
 from tedloc.errors import UserError, choose, command
-from tedloc.features import open_data
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Standardise
+from tedloc.metrics import boxes as mapping
 from tedloc.model import TeDLoc
 from tedloc.settings import Profile
+from tedloc.training import devices, engine
 
 METHOD, ROUTE = "tedloc", "g"
 SHOWN = 5  # classes told of an image
@@ -124,7 +127,7 @@ def profile_of(folder: Path) -> tuple[Profile, str]:
     profile = profiles.get(runs.Run(folder).metrics["provenance"]["profile"])
     parts = {name: _restore(type(getattr(profile, name)), part) for name, part in settings["profile"].items()}
     trained = {name: settings["profile"][name] for name in TeDLocMethod.uses}
-    key = runs.digest(trained | {"own": settings["own"], "seed": settings["seed"], "variant": ""})
+    key = fingerprints.digest(trained | {"own": settings["own"], "seed": settings["seed"], "variant": ""})
     return dataclasses.replace(profile, **parts), key
 
 
@@ -195,8 +198,7 @@ def _empty_network(checkpoint: Path, profile: Profile) -> nn.Sequential:
         raise UserError(f"{checkpoint} is missing; restore it, or train again")
     with safe_open(checkpoint, "pt") as opened:
         mean, anchors = opened.get_tensor("0.mean").flatten(), opened.get_tensor("1.anchors")
-    statistics = types.SimpleNamespace(mean=mean.numpy(), std=mean.numpy().copy())  # two buffers
-    return nn.Sequential(Standardise(statistics), TeDLoc(len(mean), anchors, profile.decoder))
+    return nn.Sequential(Standardise(mean, mean), TeDLoc(len(mean), anchors, profile.decoder))
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -259,11 +261,6 @@ def describe(
 
 def draw(found: Found, localizer: Localizer, image: np.ndarray, file: Path) -> None:
     """Write the image with map, box and best class over it."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    from tedloc import plots
-
     height, width = image.shape[:2]
     scale = min(1.0, DRAWN / max(height, width))
     small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
@@ -322,7 +319,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the results (default: here)")
     parser.add_argument("--threshold", type=float, help="in [0, 1); default: the run's, from its validation images")
-    parser.add_argument("--device", default=runs.default_device(), help="cpu, cuda, cuda:1 ...")
+    parser.add_argument("--device", default=devices.default(), help="cpu, cuda, cuda:1 ...")
     parser.add_argument("--force", action="store_true", help="replace results that exist")
     chosen = parser.parse_args(arguments)
     if chosen.threshold is not None and not 0 <= chosen.threshold < 1:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tedloc.clip_es import ClipESSettings
 from tedloc.errors import choose
-from tedloc.model import DecoderSettings
 from tedloc.settings import (
     AnchorSettings,
+    ClipESSettings,
     DataSettings,
+    DecoderSettings,
     EncoderSettings,
     EvaluationSettings,
     OptimiserSettings,

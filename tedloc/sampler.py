@@ -5,30 +5,13 @@ least active pixels outside it the background pool. Every training step draws ne
 same number of each.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tedloc.errors import UserError
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """The paper names n+ and n- but gives neither them nor the number of samples."""
-
-    samples: int = 10  # of each kind, an image and a step; as in the authors' earlier work (F-CAM, TrCAM)
-    foreground: float = 1.0  # n+ as a share of the Otsu region; our choice: the top part alone learns a part
-    background: float = 0.4  # n- as a share of all pixels; our choice (authors' earlier work: 0.2 to 0.3)
-
-    def __post_init__(self) -> None:
-        for name in ("foreground", "background"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"sampler.{name} is {getattr(self, name)}; give a share in (0, 1]")
-        if self.samples < 1:
-            raise UserError(f"sampler.samples is {self.samples}; at least one pixel of each kind is needed")
+from tedloc.settings import SamplerSettings
 
 
 class Samples(NamedTuple):

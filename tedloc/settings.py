@@ -8,11 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_origin, get_type_hints
 
-from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError
-from tedloc.losses import LossSettings
-from tedloc.model import DecoderSettings
-from tedloc.sampler import SamplerSettings
 
 
 @dataclass(frozen=True)
@@ -38,27 +34,89 @@ class EncoderSettings:
     image_size: int | None = None  # pixels; None: the model's own
     weights: str | None = None  # a local file instead of the hub
     mirror: bool = True  # train on mirrored images too; family
-    cache: bool = True  # keep patch embeddings on disk (tedloc.features); False: embed every batch anew
+    cache: bool = True  # keep patch embeddings on disk (tedloc.training.features); False: embed every batch anew
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
     """The class anchors t_k."""
 
-    text: str = "aviary/clip"  # a CLIP model (see tedloc.clip) or "minilm"; the paper: CLIP, unnamed
-    template: str = "ted-loc"  # a name or a format string (tedloc.text); figure 2 of the paper
+    text: str = "aviary/clip"  # a CLIP model (see tedloc.backbones.clip) or "minilm"; the paper: CLIP, unnamed
+    template: str = "ted-loc"  # a name or a format string (tedloc.backbones.text); figure 2 of the paper
     orthogonaliser: str = "qr_rows"  # the paper: "QR"; rows of Q is the reading that runs for every K and d
     seed: int = 0  # of the random controls
+
+
+@dataclass(frozen=True)
+class ClipESSettings:
+    """Settings. The defaults are the published method's; whether TeD-Loc changed any is not documented.
+
+    template:         prompt of classes and background words, a name or a format string (``tedloc.backbones.text``)
+    background:       which background words enter the softmax: voc, aviary or none (``tedloc.backbones.text``)
+    siblings:         all K classes enter it, not only the image's own
+    affinity:         refine by attention (step 3)
+    affinity_blocks:  how many last blocks are averaged; None for two thirds of them (8 of 12, as published)
+    affinity_rounds:  rounds of column and row normalisation
+    affinity_power:   power of A
+    cam_threshold:    share of the map's maximum above which boxes are drawn
+    logit_scale:      scale of the cosines; None for the learned one. Far above it one rival alone counts
+    """
+
+    template: str = "clip-es"
+    background: str = "voc"
+    siblings: bool = False
+    affinity: bool = True
+    affinity_blocks: int | None = None
+    affinity_rounds: int = 3
+    affinity_power: int = 2
+    cam_threshold: float = 0.4
+    logit_scale: float | None = None
 
 
 @dataclass(frozen=True)
 class PseudoLabelSettings:
     """The CAM that pseudo-labels are sampled from. The paper: Grad-CAM from CLIP, "any CAM" would do."""
 
-    teacher: str = "clip-es"  # "clip-es", "head-cam" (the encoder's own classifier), control "centre-prior"
+    # A registered method that maps the true class; "tedloc:cam" is TeD-Loc that "cam" taught. Control: "centre-prior"
+    teacher: str = "clip-es"
     clip: str = "aviary/clip"
     shuffled: bool = False  # control: every image gets the CAM of another image
     clip_es: ClipESSettings = ClipESSettings()
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Shape of D. The paper only says that it brings the patches to a "high spatial resolution"."""
+
+    width: int = 64  # our choice; the paper gives no width (FACTS: 265 M of its parameters are unexplained)
+    upsampling: int = 2  # our choice; the authors' earlier decoders upsample 16 times in four blocks
+    convs: int = 1  # 3x3 convolutions in a block; our choice, the authors' earlier decoders have two
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """The paper names n+ and n- but gives neither them nor the number of samples."""
+
+    samples: int = 10  # of each kind, an image and a step; as in the authors' earlier work (F-CAM, TrCAM)
+    foreground: float = 1.0  # n+ as a share of the Otsu region; our choice: the top part alone learns a part
+    background: float = 0.4  # n- as a share of all pixels; our choice (authors' earlier work: 0.2 to 0.3)
+
+    def __post_init__(self) -> None:
+        for name in ("foreground", "background"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"sampler.{name} is {getattr(self, name)}; give a share in (0, 1]")
+        if self.samples < 1:
+            raise UserError(f"sampler.samples is {self.samples}; at least one pixel of each kind is needed")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The λs of Eq. 5. The paper searches each in (0, 1]; a term with λ = 0 is left out (ablation)."""
+
+    kd: float = 1.0  # λ1; the paper gives only the range
+    patch: float = 1.0  # λ2
+    image: float = 1.0  # λ3
+    logit_scale: float = 1.0  # Eq. 1 and 4 show no temperature
 
 
 @dataclass(frozen=True)
@@ -84,7 +142,7 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How maps are scored (see tedloc.metrics)."""
+    """How maps are scored (see tedloc.metrics.meter)."""
 
     grid: int = 224  # the benchmark's protocol; the paper's text says 256
     step: float = 0.001  # of the threshold search; the benchmark's default

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tedloc.data import folder, open_split
+from tedloc.data import folder, open_data, open_split
 from tedloc.data.photo_files import ORIENTATION
 from tedloc.errors import UserError
-from tedloc.features import open_data
 from tedloc.settings import DataSettings
 
 SPLITS = ("train", "val", "test")

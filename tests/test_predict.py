@@ -9,9 +9,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tedloc import boxes, predict, runs
+from tedloc import predict, runs
 from tedloc.data import open_split
 from tedloc.errors import UserError
+from tedloc.metrics import boxes
 
 
 @pytest.fixture(scope="module")

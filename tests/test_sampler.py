@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tedloc import sampler
 from tedloc.errors import UserError
-from tedloc.sampler import SamplerSettings, otsu, pools, sample, to_grid
+from tedloc.sampler import otsu, pools, sample, to_grid
+from tedloc.settings import SamplerSettings
 
 sizes = st.integers(4, 24)
 

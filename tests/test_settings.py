@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tedloc import profiles, runs
+from tedloc import fingerprints, paths, profiles, runs
 from tedloc.errors import UserError
 from tedloc.methods import create, optimisers
 from tedloc.settings import override
@@ -13,7 +13,7 @@ from tedloc.settings import override
 @pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_can_be_made_and_fingerprinted(name):
     profile = profiles.get(name)
-    assert profile.name == name and len(runs.digest(profile)) == 64
+    assert profile.name == name and len(fingerprints.digest(profile)) == 64
 
 
 def test_an_unknown_profile_is_named_with_those_that_exist():
@@ -54,30 +54,6 @@ def test_an_unknown_setting_on_the_command_line_ends_with_code_2(capsys):
     assert exit.value.code == 2 and "loss.lambda" in capsys.readouterr().err
 
 
-def test_comments_and_docstrings_do_not_change_the_code_fingerprint(tmp_path, monkeypatch):
-    package = tmp_path / "tedloc"
-    package.mkdir()
-    monkeypatch.setattr(runs.paths, "PACKAGE", package)
-    (package / "__init__.py").write_text("")
-    (package / "inner.py").write_text("def f():\n    return 1\n")
-
-    def fingerprint(outer: str, inner: str | None = None) -> str:
-        runs.code_fingerprint.cache_clear()
-        (package / "outer.py").write_text(outer)
-        if inner:
-            (package / "inner.py").write_text(inner)
-        return runs.code_fingerprint("tedloc.outer")
-
-    first = fingerprint('"""One."""\nfrom tedloc.inner import f\n\ndef g():\n    """Say."""\n    return f()\n')
-    same = fingerprint('"""Two."""\nfrom tedloc.inner import f  # why\ndef g():\n    """Other."""\n    return f()\n')
-    deeper = fingerprint(
-        '"""Two."""\nfrom tedloc.inner import f\ndef g():\n    """Other."""\n    return f()\n',
-        "def f():\n    return 2\n",
-    )
-    runs.code_fingerprint.cache_clear()
-    assert first == same != deeper
-
-
 def test_variants_share_the_runs_of_methods_that_the_change_does_not_touch():
     profile, changed = profiles.get("smoke"), override(profiles.get("smoke"), {"loss.patch": 0.0})
     assert runs.Request(profile, "cam").folder == runs.Request(changed, "cam").folder
@@ -110,7 +86,7 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
     own = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], [*own, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(runs.paths, "PACKAGE", package)
+    monkeypatch.setattr(paths, "PACKAGE", package)
     committed = runs.provenance()["commit"]
     assert len(committed) == 12
     (package / "inner.py").write_text("a = 2\n")

@@ -6,9 +6,10 @@ import filelock
 import pandas as pd
 import pytest
 
-from tedloc import features, paths, profiles, tune
+from tedloc import data, paths, profiles, tune
 from tedloc.errors import UserError
 from tedloc.methods import METHODS, create, optimisers
+from tedloc.methods.cam import LinearCAM
 from tedloc.settings import override
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
@@ -33,10 +34,10 @@ def test_a_search_looks_at_no_test_image_and_makes_each_trial_once(monkeypatch):
         assert split != "test", "the search opened the test split"
         return opened(settings, split)
 
-    opened = features.open_data
-    for module in ("tedloc.train", "tedloc.methods.trained"):
+    opened = data.open_data
+    for module in ("tedloc.methods", "tedloc.runs.execute"):
         monkeypatch.setattr(f"{module}.open_data", refuse)
-    monkeypatch.setattr(tune, "prepare", lambda request: None)
+    monkeypatch.setattr(LinearCAM, "share", lambda method: None)
     found = tune.search(PROFILE, "cam", trials=2, device="cpu")
     assert list(found["criterion"]) == sorted(found["criterion"], reverse=True) and len(found) == 2
     monkeypatch.setattr(tune, "evaluate", None)  # a second search only reads

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tedloc import distributed, engine, train
+from tedloc import train
 from tedloc.settings import OptimiserSettings
+from tedloc.training import distributed, engine
 
 X = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)

@@ -1,28 +1,25 @@
 """Image sets: what every data set gives, and how one is opened by name.
 
 Adding a data set takes one file with a function ``open(split, **settings) -> ImageSet`` and one line in
-``DATASETS``.
+``tedloc.data.registry``.
 """
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from tedloc.data.registry import DATASETS
 from tedloc.errors import UserError, choose
+from tedloc.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
-
-# name -> module with ``open(split, **settings)``
-DATASETS = {
-    "aviary": "tedloc.data.aviary",
-    "tiny-imagenet": "tedloc.data.tiny_imagenet",
-    "cub": "tedloc.data.cub",
-    "ilsvrc": "tedloc.data.ilsvrc",
-    "folder": "tedloc.data.folder",
-}
+BATCH = 50  # images that are read and looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +84,21 @@ def open_split(name: str, split: str, **settings) -> ImageSet:
             "complete the data or leave the class out of its class list"
         )
     return images
+
+
+@functools.lru_cache(maxsize=6)
+def open_data(settings: DataSettings, split: str) -> ImageSet:
+    """One split of the data that the settings name."""
+    photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
+    given = {name: getattr(settings, name) for name in ("root", "boxes", "classes", "splits")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and settings.name != "folder":
+        raise UserError(f"data.{min(given)} is of data set 'folder', not {settings.name!r}; add --data.name folder")
+    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos, **given)
+
+
+def batches(images: ImageSet, description: str, size: int = BATCH) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """(indices, RGB images) in order, with a progress bar."""
+    for start in tqdm(range(0, len(images), size), desc=description, unit="batch"):
+        index = np.arange(start, min(start + size, len(images)))
+        yield index, [images.image(i) for i in index]

@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 
 from tedloc import paths, profiles
-from tedloc.data import SPLITS, describe
+from tedloc.data import SPLITS, describe, open_data
 from tedloc.errors import UserError, command
-from tedloc.features import open_data
 
 
 @command

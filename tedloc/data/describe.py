@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm.auto import tqdm
 
-from tedloc import paths, plots, trivial
+from tedloc import paths, plots
 from tedloc.data import SPLITS, ImageSet
 from tedloc.data.files import FileImages
 from tedloc.errors import UserError
+from tedloc.metrics import baselines
 
 NEAR = 8
 FLAT = 2.0  # standard deviation, of 255 levels, below which a photo shows nothing to compare
@@ -149,7 +150,7 @@ def _trivial(splits: dict[str, ImageSet]) -> dict[str, dict[str, float]]:
     """MaxBoxAcc and mean IoU on test of boxes that look at no photo; empty where test has no boxes."""
     if not splits["test"].boxed:
         return {}
-    scores = trivial.baselines(splits["test"], splits["val"] if splits["val"].boxed else None)
+    scores = baselines.baselines(splits["test"], splits["val"] if splits["val"].boxed else None)
     kept = ("MaxBoxAcc@0.5", "MaxBoxAccV2", "mean IoU", "width", "height")
     return {name: {key: each[key] for key in kept if key in each} for name, each in scores.items()}
 

@@ -33,13 +33,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import boxes as mapping
-from tedloc.features import open_data
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.ddt import border, component_box
 from tedloc.methods.psol import PSOL, BoxRegressor, RegressorSettings
 from tedloc.methods.trained import Batch, Trained, subfolder
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import boxes as mapping
+from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import OptimiserSettings
 
 COSINES = (5e-4, 0.9995)  # published: keeps both logarithms finite
@@ -115,15 +114,14 @@ class ForegroundStage(Trained):
     title = "C2AM's foreground"
 
     def __init__(self, method: "C2AM"):
-        super().__init__(method.profile, method.seed, method.device)
-        self.own = method.own
+        super().__init__(method.profile, method.seed, method.device, own=method.own)
 
     @property
     def optimiser(self) -> OptimiserSettings:
         return self.own.contrast
 
-    def network(self) -> Foreground:
-        return Foreground(self.stored("train").dim)
+    def network(self, shape: Shape) -> Foreground:
+        return Foreground(shape.dim)
 
     def loss(self, net: Foreground, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         z = parts(batch.x)
@@ -140,6 +138,7 @@ class C2AM(PSOL):
     """Routes: ``box``, the regressor's, and ``map``, the foreground it learnt from; both class-agnostic."""
 
     title = "C2AM"
+    true_route = "map"
     paper_row = "C2AM"
     # Published: 20 epochs on CUB, 5 on ILSVRC, for P; its batch size, kind and rate here are ours. The
     # regressor is PSOL's.
@@ -175,7 +174,7 @@ class C2AM(PSOL):
 
     def threshold(self) -> float:
         """Where MaxBoxAcc at IoU 0.5 is highest on the split that may choose; the lowest of equals."""
-        images = open_data(self.profile.data, self.threshold_split)
+        images = self.images(self.threshold_split)
         meter = LocalizationMeter(grid=self.profile.evaluation.grid, step=self.own.step)
         for index, maps in self.maps(self.threshold_split):
             ids, boxes = [images.ids[i] for i in index], [images.boxes[i] for i in index]

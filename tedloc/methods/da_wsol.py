@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import anchor_maps
 from tedloc.settings import OptimiserSettings
@@ -145,8 +145,8 @@ class DAWSOL(Trained):
     }
     SEARCH = {"optimiser.learning_rate": (0.005, 0.01, 0.02), "mu": (0.03, 0.1, 0.3)}
 
-    def network(self) -> DANet:
-        return DANet(self.stored("train").dim, self.classes, self.own.momentum, self.own.width)
+    def network(self, shape: Shape) -> DANet:
+        return DANet(shape.dim, shape.classes, self.own.momentum, self.own.width)
 
     def loss(self, net: DANet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         f, scores = net(batch.x)

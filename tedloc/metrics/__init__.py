@@ -1,0 +1,14 @@
+"""The metrics of weakly supervised object localization, alone: NumPy, OpenCV, numba and pandas, and no torch.
+
+meter        LocalizationMeter: MaxBoxAcc, Top-1 and Top-5 Loc, PxAP, from maps or boxes
+boxes        maps to boxes at all thresholds at once, and their overlap
+pxap         pixel-wise average precision, where there are masks
+records      what a meter keeps of an image
+baselines    boxes that see no image
+uncertainty  intervals over images
+score_files  maps, scores and masks that a method left on disk
+"""
+
+from tedloc.metrics.meter import LocalizationMeter
+
+__all__ = ["LocalizationMeter"]
