@@ -53,19 +53,19 @@ def find(root: Path, passed_over: Path | None, problems: Problems) -> list[Photo
         problems.add("a folder without folders in it; put the photos of each class into one of its own", str(root))
     found = []
     for split, folder in folders:
-        files, others = [], Counter()
-        for file in _files(folder):
+        mine, others = [], Counter()
+        for file in files(folder):
             if file.suffix.lower() in ENDINGS:
-                files.append(file)
+                mine.append(file)
             else:
                 others[file.suffix or file.name] += 1
-        if not files:
+        if not mine:
             there = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "empty"
             problems.add(
                 f"a class without a photo ({' '.join(ENDINGS)}); add some, or delete the folder",
                 f"{folder.relative_to(root)} ({there})",
             )
-        found += [(split, composed(folder.name), file) for file in files]
+        found += [(split, composed(folder.name), file) for file in mine]
     bar = tqdm(total=len(found), desc=f"looking at {root.name}", unit="photo", delay=2, leave=False)
     photos = []
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool, bar:
@@ -98,17 +98,17 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda each: composed(each.name))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path) -> Iterator[Path]:
     """Every file below a folder that is not hidden; links are followed, each folder once."""
     seen = set()
-    for place, inside, files in os.walk(folder, followlinks=True):
+    for place, inside, names in os.walk(folder, followlinks=True):
         here = os.stat(place)
         if (here.st_dev, here.st_ino) in seen:
             inside.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
         inside[:] = [name for name in inside if not name.startswith(".")]
-        yield from (Path(place, name) for name in files if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _end(file: Path, length: int = 2**17) -> bytes:
