@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import reference_protocol as reference  # noqa: E402
 
-from tedloc import boxes  # noqa: E402
+from tedloc.metrics import boxes  # noqa: E402
 
 GRID, STEP = 224, 0.001
 TARGETS = np.array([[50, 40, 160, 170], [20, 150, 80, 200]])

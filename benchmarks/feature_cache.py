@@ -22,6 +22,7 @@ import tyro
 from tedloc import profiles
 from tedloc.data import open_data
 from tedloc.errors import command
+from tedloc.methods import Shape
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Batch
 from tedloc.model import TeDLoc
@@ -48,8 +49,8 @@ class FullSize(TeDLocMethod):
 
     anchors: torch.Tensor
 
-    def network(self) -> TeDLoc:
-        return TeDLoc(self.stored("train").dim, self.anchors, self.profile.decoder)
+    def network(self, shape: Shape) -> TeDLoc:
+        return TeDLoc(shape.dim, self.anchors, self.profile.decoder)
 
 
 def method(settings: Settings, cache: bool) -> FullSize:

@@ -37,7 +37,7 @@ from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 
 from tedloc import plots, profiles, runs, sampler
-from tedloc.book import evidence, report
+from tedloc.book import compared, evidence, report
 from tedloc.data import open_data
 from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.pseudo_labels import pseudo_label_cams
@@ -386,3 +386,35 @@ verdicts.append(
     )
 )
 report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
+
+# %% [markdown]
+# ## Who teaches
+#
+# "Generally, any CAM-based model can be used" (section 3.1). So each method below that maps the true class takes the
+# teacher's place, under its own settings and with its own run, and last of all TeD-Loc itself, taught as above. A
+# teacher is a run of its own, made before its student's.
+
+# %%
+asked = {name: runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher=name) for name in compared.teachers(P)}
+students = runs.collect_named(asked)
+teachers = {name: request.teacher() for name, (request,) in asked.items()}  # the run that taught it, and its route
+
+# %% tags=["remove-input"]
+gains = {
+    name: evidence.difference(
+        evidence.meters(students[name]), evidence.meters(runs.collect([teacher]), *teacher.routes), KEY
+    )
+    for name, teacher in teachers.items()
+}
+report.table(
+    pd.DataFrame(
+        {
+            "the teacher's own": {name: run.metrics["teacher"][KEY] for name, (run,) in students.items()},
+            "TeD-Loc that it taught": {name: run[KEY] for name, (run,) in students.items()},
+            "gain (95 % interval)": {name: gain.brief for name, gain in gains.items()},
+        }
+    ).rename_axis("teacher"),
+    "MaxBoxAcc (%) on the test split: of each teacher's maps of the true class, and of the map g of the TeD-Loc that "
+    f"learned from them; one seed, intervals over test images. The best centred box scores {report.number(centre)}.",
+    provenance=report.measured_on(**evidence.provenance(P, students["cam"])),
+)

@@ -9,6 +9,10 @@ from tedloc.methods import create
 from tedloc.methods.registry import METHODS
 from tedloc.settings import Profile
 
+# Methods of every kind that map the true class: from CLIP, from a classifier on the frozen encoder, without training,
+# trained to localise, fine-tuned.
+TEACHERS = ("clip-es", "head-cam", "cam", "grad-cam", "ddt", "c2am", "bas", "ts-cam")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -60,3 +64,11 @@ def rows(profile: Profile) -> list[Row]:
         for label, route in method.rows().items():
             found.append(Row(label, name, route, method.backbone_name, method.paper_row, method.lacks(), method.seeded))
     return found
+
+
+def teachers(profile: Profile) -> list[str]:
+    """Teachers to compare, as ``pseudo_labels.teacher`` names them: those of ``TEACHERS`` that apply and whose weights
+    are on this machine, and TeD-Loc that the profile's own teacher taught."""
+    made = {name: create(name, profile) for name in TEACHERS}
+    able = [name for name, method in made.items() if method.applies() and not method.lacks()]
+    return [*able, f"tedloc:{profile.pseudo_labels.teacher}"]

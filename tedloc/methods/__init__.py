@@ -183,17 +183,12 @@ class Method(ABC):
         """
         size, count = self.profile.evaluation.batch_size, len(self.images(split))
         starts = range(part[0] * size, count, part[1] * size)
-        for start in tqdm(starts, desc=f"{self.title} {split}", unit="batch", leave=False, disable=part[0] > 0):
+        for start in tqdm(starts, f"{self.title} {split}", unit="batch", leave=False, delay=5, disable=part[0] > 0):
             index = np.arange(start, min(start + size, count))
             yield Prediction(index, self.localize(split, index))
 
     def true_maps(self, split: str, index: np.ndarray) -> Tensor:
-        """(B, h, w) maps of the true class, each brought to [0, 1]; zeros where one is flat.
-
-        Raises ``UserError`` for a method that has none.
-        """
-        if self.true_route is None:
-            raise UserError(f"{self.title} has no map of a class, so it cannot teach; choose another teacher")
+        """(B, h, w) maps of the true class (``true_route``), each brought to [0, 1]; zeros where one is flat."""
         maps = self.localize(split, index)[self.true_route].maps.float()
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         return torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), 0.0)

@@ -45,7 +45,7 @@ def teacher_of(profile: Profile, seed: int = 0) -> Teacher | None:
     It knows nothing of shuffling, which is done to its CAMs. ``tedloc:NAME`` is TeD-Loc that NAME taught. A teacher in
     which nothing is random has one seed.
 
-    Raises ``UserError`` for an unknown teacher.
+    Raises ``UserError`` for an unknown teacher, and for one that has no map of a class.
     """
     name = profile.pseudo_labels.teacher
     if name == CENTRE_PRIOR:
@@ -58,7 +58,11 @@ def teacher_of(profile: Profile, seed: int = 0) -> Teacher | None:
     if method not in METHODS:
         choose("teacher", name, [*(known for known in METHODS if known != "tedloc"), "tedloc:NAME", CENTRE_PRIOR])
     taught = override(profile, {"pseudo_labels.shuffled": False, "pseudo_labels.teacher": first})
-    return Teacher(method, taught, seed if create(method, taught).seeded else 0)
+    made = create(method, taught)
+    if made.true_route is None:
+        raise UserError(f"{made.title} has no map of a class, so it cannot teach; choose another pseudo_labels.teacher")
+    made.teacher()  # of whom the same is asked
+    return Teacher(method, taught, seed if made.seeded else 0)
 
 
 def pseudo_label_cams(
@@ -68,7 +72,7 @@ def pseudo_label_cams(
 
     seed: of a teacher that is trained; folder: where it was (without one it is trained beside the CAMs)
 
-    Raises ``UserError`` for an unknown teacher, one that has no map of a class, or a full disk.
+    Raises ``UserError`` as :func:`teacher_of` does, and for a full disk.
     """
     images, teacher = open_data(profile.data, split), teacher_of(profile, seed)
     if teacher is None:
