@@ -125,6 +125,7 @@ class OptimiserSettings:
 
     kind: "sgd", or "adamw" for compared methods that were published with it (momentum is then not used)
     batch_size: of all processes together, under torchrun
+    steps: instead of epochs, for data of any size: as many epochs as come closest to it, one at least
     """
 
     kind: str = "sgd"
@@ -138,6 +139,7 @@ class OptimiserSettings:
     precision: str = "auto"  # of the forward pass: "float32", "bf16" (autocast), "auto": bf16 on a GPU only
     compile: bool = False  # torch.compile of the network: minutes at the start, faster steps on a GPU
     checkpoint_minutes: float = 10.0  # within an epoch: what a killed run loses at most
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
