@@ -62,7 +62,7 @@ squeezed.
 # ## What PyTorch says of the sample pictures
 #
 # The page computes in the browser what `python -m tedloc.predict` computes in Python: the same resizing, the same
-# network (exported by `python -m tedloc.onnx_export`, run by ONNX Runtime), the same way from the map to the
+# network (exported by `python -m tedloc.export`, run by ONNX Runtime), the same way from the map to the
 # box. Here are PyTorch's own answers for the samples; the page compares its box with them and tells when they
 # differ. Dashed is the true box.
 
@@ -88,7 +88,7 @@ plt.show()
 #
 # ```bash
 # python -m tedloc.predict --checkpoint runs/aviary/tedloc-seed0-... photo.jpg --out found
-# python -m tedloc.onnx_export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
+# python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
 # ```
 #
 # `python -m tedloc.train` prints the folder of a run; the page *The package* says, at `tedloc.predict`, what is in

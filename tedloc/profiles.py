@@ -78,6 +78,24 @@ def tiny_imagenet() -> Profile:
     )
 
 
+def photos() -> Profile:
+    """Photos of your own, a folder a class: EfficientNet-Lite0, MiniLM anchors, the CAM of a linear classifier teaches.
+
+    papermill notebooks/your_photos.ipynb out.ipynb -p data_root FOLDER
+    """
+    return Profile(
+        name="photos",
+        paper_dataset="ILSVRC",
+        data=DataSettings(name="folder"),
+        encoder=EncoderSettings(name="efficientnet-lite0", image_size=224, mirror=False),
+        anchors=AnchorSettings(text="minilm"),
+        pseudo_labels=PseudoLabelSettings(teacher="cam"),
+        decoder=DecoderSettings(width=32),
+        optimiser=OptimiserSettings(steps=100),
+        changes=(("cam", "optimiser.steps", 1000),),
+    )
+
+
 def cub() -> Profile:
     """CUB-200-2011 at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
 
@@ -124,6 +142,7 @@ PROFILES: dict[str, Callable[[], Profile]] = {
     "smoke": smoke,
     "aviary": aviary,
     "tiny-imagenet": tiny_imagenet,
+    "photos": photos,
     "cub": cub,
     "ilsvrc": ilsvrc,
 }

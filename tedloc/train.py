@@ -34,7 +34,10 @@ def table(metrics: dict[str, Any]) -> str:
         if part:
             rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    unscored = {"test": "localization is not scored", "val": "no threshold is carried over, no centre box chosen"}
+    lines += [f"no boxes in {split}: {unscored[split]}" for split in reversed(metrics.get("without boxes", ()))]
+    return "\n".join(lines)
 
 
 @command

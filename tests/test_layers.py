@@ -18,7 +18,7 @@ FLOORS = [  # what a name begins with, from the ground up; every module belongs 
     ("methods",),
     ("cost",),
     ("runs",),
-    ("train", "evaluate", "predict", "tune", "onnx_export", "audit"),
+    ("train", "evaluate", "predict", "tune", "export", "audit"),
     ("book",),
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tedloc import errors, evaluate, onnx_export, paths, predict, train, tune
+from tedloc import errors, evaluate, export, paths, predict, train, tune
 from tedloc.errors import UserError
 from tedloc.methods import pseudo_labels
 from tedloc.training import devices, features
@@ -113,7 +113,7 @@ class TestOutputs:
         assert "--out" in said and "afile is no folder" in said
         assert "is a folder" in refusal(capsys, train.main, "--profile", "smoke", "--device", "cpu", "--json", tmp_path)
         (tmp_path / "x.onnx").mkdir()
-        assert "is a folder" in refusal(capsys, onnx_export.main, "--checkpoint", small_run, tmp_path / "x.onnx")
+        assert "is a folder" in refusal(capsys, export.main, "--checkpoint", small_run, tmp_path / "x.onnx")
         assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "afile", "x.onnx"]
 
     def test_an_evaluation_replaces_neither_its_input_nor_its_other_output(self, capsys, tmp_path):

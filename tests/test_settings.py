@@ -7,7 +7,7 @@ import pytest
 from tedloc import fingerprints, paths, profiles, runs
 from tedloc.errors import UserError
 from tedloc.methods import create, optimisers
-from tedloc.settings import override
+from tedloc.settings import DataSettings, as_record, override
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)
@@ -111,3 +111,20 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
     assert len(committed) == 12
     (package / "inner.py").write_text("a = 2\n")
     assert runs.provenance()["commit"] == f"{committed}+changes"
+
+
+def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default():
+    plain, other = DataSettings(), DataSettings(root="photos")
+    assert "root" not in as_record(plain) and as_record(other) == as_record(plain) | {"root": "photos"}
+    assert as_record(profiles.get("smoke").pseudo_labels)["clip_es"]["siblings"] is True  # all the way down
+
+
+@pytest.mark.parametrize(
+    "method, key",
+    [
+        ("tedloc", "f656abb85e114fe7"),
+        ("c2am", "1eb8b01a62595983"),
+    ],
+)
+def test_checkpoints_of_the_first_edition_still_carry_the_key_of_their_settings(method, key):
+    assert fingerprints.digest(create(method, profiles.get("aviary")).settings()).startswith(key)

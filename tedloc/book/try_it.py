@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tedloc import onnx_export, plots
+from tedloc import export, plots
 from tedloc.book import embedded
 from tedloc.cost.complexity import count_parameters
 from tedloc.data.aviary_drawing import render
-from tedloc.predict import Found, Localizer
+from tedloc.runs.localizer import Found, Localizer
 
 ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
 STOPS = 32  # of the overlay's colour map
@@ -78,7 +78,7 @@ class Page:
         )
 
     def payload(self, story: dict[str, Any], path: str, weight: int) -> dict[str, Any]:
-        """What the script in the page reads. story: of the exported model (``tedloc.onnx_export``)."""
+        """What the script in the page reads. story: of the exported model (``tedloc.export``)."""
         return {
             "model": path,
             "megabytes": round(weight / 1e6, 1),
@@ -113,7 +113,7 @@ def exported(localizer: Localizer) -> tuple[bytes, dict[str, Any]]:
     """The localizer as the bytes of an ONNX file, and its story."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
-        story = onnx_export.export(localizer, file)
+        story = export.to_onnx(localizer, file)
         return file.read_bytes(), story
 
 

@@ -255,7 +255,7 @@ class LocalizationMeter:
             if doubt := geometry.doubt(records.targets, np.full((len(records.targets), 2), self.grid)):
                 remark(doubt)
             result |= self._localization(contours, self.best_threshold, own=records.has_scores)
-            if val is not None:
+            if val is not None and val.records.has_boxes:
                 own = records.has_scores and val.records.has_scores
                 result |= _named("val", self._localization(contours, val.best_threshold, own))
             if fixed is not None:
@@ -308,16 +308,18 @@ class LocalizationMeter:
 
         Columns: id; label, predicted and rank (1 = the true class scored highest) where known; iou of the largest
         contour's box; that box on the grid (grid_x0 ...) and in pixels of the original image (x0 ...); correct@IoU;
-        Top-1 Loc and Top-5 Loc.
+        Top-1 Loc and Top-5 Loc. Without ground truth and threshold there is no box.
         """
         records = self.records
-        if threshold is None:
+        if threshold is None and records.has_boxes:
             threshold = self.best_threshold(j=self.ious.index(0.5) if 0.5 in self.ious else 0)
         table = {"id": records.ids}
         if (records.label >= 0).any():
             table["label"] = records.label
         if records.has_scores:
             table |= {"predicted": records.predicted, "rank": records.rank}
+        if threshold is None:
+            return pd.DataFrame(table)
         box = records.boxes_at(threshold)
         if records.has_boxes:
             table["iou"] = records.iou_at(threshold)
