@@ -193,7 +193,7 @@ def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     return read_split(options.metadata_root, options.dataset, options.val_split)
 
 
-def table(result: dict[str, Any]) -> str:
+def headline_table(result: dict[str, Any]) -> str:
     """The headline figures as text: one row a threshold rule, then the trivial baselines."""
     columns = [
         name
@@ -293,7 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--{name} is {getattr(options, name)}; give a number of at least {least}")
     _check_outputs(options)
     result, meter = evaluate(options)
-    print(table(result))
+    print(headline_table(result))
     for name, (low, high) in result.get("intervals", {}).items():
         print(f"{name}: {result[name]:.2f}, 95 % interval {low:.2f} to {high:.2f}")
     if options.json is not None:

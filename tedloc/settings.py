@@ -194,6 +194,11 @@ class Profile:
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @property
+    def meaningful(self) -> bool:
+        """False for the profile that only shows that everything runs: its numbers decide nothing."""
+        return self.name != "smoke"
+
 
 def override(settings: Any, changes: dict[str, Any]) -> Any:
     """Settings with some fields replaced, by dotted name: ``{"loss.kd": 0.0, "anchors.text": "minilm"}``.

@@ -23,7 +23,7 @@ from tedloc.training import devices, distributed
 HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
 
 
-def table(metrics: dict[str, Any]) -> str:
+def routes_table(metrics: dict[str, Any]) -> str:
     """The headline figures of a run, its teacher and the centre box, as text."""
     rows = [("", *HEADLINE)]
     for name, part in (
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     if known.json:
         with paths.replacing(known.json) as scratch:
             scratch.write_text((run.folder / "metrics.json").read_text())
-    print(table(run.metrics), f"\n{run.folder}", file=sys.stdout)
+    print(routes_table(run.metrics), f"\n{run.folder}", file=sys.stdout)
 
 
 if __name__ == "__main__":

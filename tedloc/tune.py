@@ -127,6 +127,19 @@ def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
             every.round(3).to_csv(scratch, index=False)
 
 
+def recorded(profile: str) -> pd.DataFrame:
+    """The package's record of trials under a small profile, to be read: settings in words, and which were chosen."""
+    trials = pd.read_csv(paths.TUNING / f"{profile}.csv")
+    best = trials.groupby("method")["criterion"].transform("max")
+    return trials.assign(settings=trials["settings"].map(_words), chosen=trials["criterion"] == best)
+
+
+def _words(settings: str) -> str:
+    """``area 2.0, threshold none`` of the JSON of a trial's settings by full name."""
+    short = {name.rpartition(".")[2]: value for name, value in json.loads(settings).items()}
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in short.items())
+
+
 @command
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tedloc.tune", description=__doc__.split("\n")[0])

@@ -1,5 +1,6 @@
 """Profiles and their settings: all known, changed by name, refused by name."""
 
+import dataclasses
 import subprocess
 
 import pytest
@@ -14,6 +15,11 @@ from tedloc.settings import DataSettings, as_record, override
 def test_every_profile_can_be_made_and_fingerprinted(name):
     profile = profiles.get(name)
     assert profile.name == name and len(fingerprints.digest(profile)) == 64
+
+
+def test_numbers_mean_something_in_every_profile_but_smoke_and_no_fingerprint_depends_on_that():
+    assert [name for name in profiles.PROFILES if not profiles.get(name).meaningful] == ["smoke"]
+    assert "meaningful" not in {field.name for field in dataclasses.fields(profiles.get("smoke"))}
 
 
 def test_an_unknown_profile_is_named_with_those_that_exist():

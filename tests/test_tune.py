@@ -65,6 +65,16 @@ def test_a_method_without_settings_is_refused_by_name():
         tune.space(PROFILE, "clip-es")
 
 
+def test_the_record_is_read_with_settings_in_words_and_the_chosen_trial_of_each_method():
+    found = tune.recorded("aviary")
+    assert set(found.loc[found["chosen"], "method"]) == set(found["method"])
+    for _, trials in found.groupby("method"):
+        assert trials.loc[trials["chosen"], "criterion"].eq(trials["criterion"].max()).all()
+    assert "learning_rate 0.02, area 2.0" in set(found.loc[found["method"] == "bas", "settings"])
+    assert not found["settings"].str.contains("{").any()
+    assert tune._words('{"methods.ddt.whiten": null}') == "whiten none"
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name.partition(":")[0] == name])
 def test_the_small_settings_are_the_best_of_the_recorded_trials(method):
     record = pd.read_csv(paths.TUNING / "aviary.csv")

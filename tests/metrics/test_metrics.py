@@ -423,19 +423,9 @@ class TestUncertainty:
         assert uncertainty.bootstrap(meter, "Top-1 CL", seed=0, samples=200) == (low, high)
         assert uncertainty.bootstrap(meter, "Top-1 CL", seed=1, samples=200) != (low, high)
 
-    def test_difference_to_itself_is_exactly_zero(self):
-        assert uncertainty.paired_difference(self.meter(), self.meter(), "MaxBoxAcc@0.5", 0, 50) == (0, 0, 0)
-
-    def test_different_images_cannot_be_paired(self):
-        with pytest.raises(UserError, match="same images"):
-            uncertainty.paired_difference(self.meter(), self.meter(count=59), "MaxBoxAcc@0.5", 0)
-
     def test_unknown_metric_is_refused_with_the_known_ones(self):
         with pytest.raises(UserError, match="choose one of: 'MaxBoxAcc@0.3'"):
             uncertainty.bootstrap(self.meter(), "mean IoU", 0)
-
-    def test_mean_and_deviation_over_seeds(self):
-        assert uncertainty.over_seeds([{"a": 1.0, "b": 2.0}, {"a": 3.0}]) == {"a": (2.0, pytest.approx(2**0.5))}
 
 
 class TestBadInput:
