@@ -30,11 +30,14 @@ def read_mask(root: Path, name: str, size: Sequence[int] | None = None, *, empty
     path = text_files.on_disk(root, name)
     if fault := paths.no_file(path):
         raise UserError(f"mask {path} {fault}; check --mask-root and the list of masks")
+    loudness = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says is said here
     try:
         content = np.fromfile(path, np.uint8)
         pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     except (OSError, cv2.error):
         pixels = None
+    finally:
+        cv2.utils.logging.setLogLevel(loudness)
     if pixels is None:
         raise UserError(f"mask {path} is no image, or cut off; save it again as PNG")
     if content[:2].tobytes() == JPEG and len(np.unique(pixels)) > 2:
