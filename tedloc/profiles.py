@@ -76,7 +76,7 @@ def tiny_imagenet() -> Profile:
 
 
 def photos() -> Profile:
-    """Photos of your own, a folder a class: frozen EfficientNet-Lite0, MiniLM anchors, a linear classifier's CAM teaches.
+    """Photos of your own, a folder a class: frozen EfficientNet-Lite0, MiniLM anchors, CAM of a linear classifier.
 
     papermill notebooks/your_photos.ipynb out.ipynb -p data_root FOLDER
     """
