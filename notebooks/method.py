@@ -380,7 +380,8 @@ best = best if label in best else [*best[:-1], label]
 figure, ax = plt.subplots(figsize=(7.0, 2.6))
 ax.barh(range(len(best)), scores[best], color=[plots.OURS if k == label else "#999999" for k in best])
 ax.set(yticks=range(len(best)), xlabel=r"$\langle h, t_k\rangle$", title="Scores of the pooled embedding")
-ax.set_yticklabels([textwrap.shorten(images.class_names[k], 34, placeholder=" …") for k in best], fontsize=10)
+names = [textwrap.shorten(images.class_names[k], 34, placeholder=" …") for k in best]
+ax.set_yticklabels([plots.written(name) for name in names], fontsize=10)
 ax.invert_yaxis()
 ax.axvline(0, color="#222222", linewidth=0.8)
 ax.grid(False, axis="y")

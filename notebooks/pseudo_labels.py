@@ -158,7 +158,7 @@ for row, (line, index) in enumerate(zip(axes, chosen)):
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         ax.spines[:].set_visible(False)
-    line[0].set_ylabel(textwrap.fill(images.class_names[images.labels[index]], 18), fontsize=9)
+    line[0].set_ylabel(plots.written(textwrap.fill(images.class_names[images.labels[index]], 18)), fontsize=9)
     line[4].set_xlabel(
         f"right: foreground {judged.foreground[index]:.0%},\nbackground {judged.background[index]:.0%}",
         fontsize=9,

@@ -109,9 +109,12 @@ def main(arguments: list[str] | None = None) -> None:
     if target.suffix != ".onnx":
         if target.suffix or (target.exists() and not target.is_dir()):
             raise UserError(f"{target} is neither a folder's name nor one that ends in .onnx; rename it")
+        paths.writable_folder(target, "OUT")
         save(load(chosen.checkpoint), target)
         print(f"{target}: {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.1f} MB; {STORY} says more")
         return
+    paths.writable_file(target, "OUT.onnx")
+    paths.writable_file(target.with_suffix(".json"), "OUT.json")
     story = to_onnx(load(chosen.checkpoint), target)
     print(
         f"{target}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "

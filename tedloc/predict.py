@@ -28,10 +28,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.auto import tqdm
 
 from tedloc import paths, plots
+from tedloc.data.images import read_image
 from tedloc.data.photo_files import ENDINGS, files
 from tedloc.data.predictions import FORMATS, Journal, write
 from tedloc.errors import UserError, command
@@ -46,28 +47,6 @@ LIMITS = (
     "One box a photo, around the largest part that looks like an object: of several objects it says nothing. The class "
     "is one of those trained on, and there is always an answer unless --min-score refuses it."
 )
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file as people see it: turned by its EXIF tag, transparency over white.
-
-    Raises ``UserError`` for a file that is missing, cut off or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):  # 16-bit grey, which Pillow would cut off at 255
-                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                layer = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return np.array(upright.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist; correct the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; name the images in it") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); give a complete JPEG, PNG or the like") from None
 
 
 def about(localizer: Localizer, threshold: float | None = None, min_score: float = 0.0) -> dict[str, Any]:
@@ -140,7 +119,7 @@ def draw(found: Found, story: dict[str, Any], grid: int, image: np.ndarray, file
     scale = min(1.0, DRAWN / max(height, width))
     small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     best = story["classes"][0]
-    title = f"{best['name']}\nscore {best['score']:.2f}, softmax {best['softmax']:.0%}"
+    title = f"{plots.written(best['name'])}\nscore {best['score']:.2f}, softmax {best['softmax']:.0%}"
     panel = max(2.5, min(9.0, 6.0 * height / width))
     with matplotlib.rc_context({"savefig.bbox": "tight"}):
         figure = Figure(figsize=(6.0, panel + 0.6), dpi=160, facecolor="white")
@@ -187,7 +166,7 @@ def read_ahead(sources: Sequence[Path]) -> Iterator[list[tuple[Path, np.ndarray 
 
     def read(path: Path) -> tuple[Path, np.ndarray | UserError]:
         try:
-            return path, read_photo(path)
+            return path, read_image(path)
         except UserError as error:
             return path, error
 
@@ -274,8 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace results of other settings")
     chosen = parser.parse_args(arguments)
     sources = photos(chosen.photos)
+    paths.writable_folder(chosen.out, "--out")
     found = predict(
-        load(chosen.checkpoint, chosen.device),
+        load(chosen.checkpoint, devices.checked(chosen.device)),
         sources,
         chosen.out,
         kind=chosen.format,

@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the metrics here")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
+    paths.writable_file(known.json, "--json")
     with distributed.processes(known.device):
         if distributed.rank() > 0:
             while asked := distributed.broadcast():

@@ -152,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given.record and rest:
         raise UserError(f"--record keeps the trials of a profile as it is; drop {' '.join(rest)}")
     profile = profiles.from_command_line(profiles.get(given.profile), rest)
+    devices.checked(given.device)
     found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
     if given.record:
         record(profile, given.method, found)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from tedloc import predict, runs
 from tedloc.data import box_files, open_split
+from tedloc.data.images import read_image
 from tedloc.data.problems import Problems
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
@@ -73,32 +74,6 @@ def test_another_threshold_gives_another_box(localizer, bird):
     assert (low[2] - low[0]) * (low[3] - low[1]) > (high[2] - high[0]) * (high[3] - high[1]) > 0
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16", "RGBA", "CMYK"])
-def test_every_kind_of_image_is_read_as_people_see_it(bird, tmp_path, mode):
-    grey = Image.fromarray(bird).convert("L")
-    if mode == "I;16":
-        image = Image.fromarray(np.array(grey).astype(np.uint16) * 257)
-    else:
-        image = (Image.fromarray(bird) if mode in ("P", "RGBA", "CMYK") else grey).convert(mode)
-    suffix = ".tiff" if mode == "CMYK" else ".png"
-    image.save(tmp_path / f"photo{suffix}")
-    read = predict.read_photo(tmp_path / f"photo{suffix}")
-    assert read.shape == (80, 80, 3) and read.dtype == np.uint8
-    expected = bird if mode in ("P", "RGBA", "CMYK") else np.array(grey)[..., None]
-    tolerance = 130 if mode == "1" else 30 if mode == "P" else 2
-    assert np.abs(read.astype(int) - expected).mean() < tolerance
-
-
-def test_a_photo_is_turned_by_its_tag_and_what_is_transparent_is_white(bird, tmp_path):
-    tags = Image.Exif()
-    tags[0x0112] = 6  # to be turned by a quarter
-    Image.fromarray(bird[:40]).save(tmp_path / "turned.png", exif=tags)
-    assert np.array_equal(predict.read_photo(tmp_path / "turned.png"), np.rot90(bird[:40], -1))
-    clear = np.dstack([bird, np.zeros((80, 80), np.uint8)])
-    Image.fromarray(clear).save(tmp_path / "clear.png")
-    assert (predict.read_photo(tmp_path / "clear.png") == 255).all()
-
-
 def test_what_cannot_be_read_gets_a_sentence_and_the_others_go_on(small_run, bird, tmp_path, capsys):
     Image.fromarray(bird).save(tmp_path / "fine.png")
     content = (tmp_path / "fine.png").read_bytes()
@@ -111,7 +86,7 @@ def test_what_cannot_be_read_gets_a_sentence_and_the_others_go_on(small_run, bir
     assert [part.partition(" (")[0].replace(str(tmp_path), "") for part in said] == [
         "/cut.png cannot be read",
         "/words.txt cannot be read",
-        "/absent.png does not exist; correct the path",
+        "/absent.png is missing; correct the path",
     ]
     assert out.count("\n") == 1 and "fine.png: " in out
     assert names(tmp_path / "out") == ["fine.json", "fine.png", "predictions.jsonl"]
@@ -176,7 +151,7 @@ def test_boxes_lie_within_their_photo(localizer, album, tmp_path):
 
 
 def test_batches_answer_as_single_photos_do(localizer, album):
-    images = [predict.read_photo(path) for path in predict.photos([str(album)]).values()]
+    images = [read_image(path) for path in predict.photos([str(album)]).values()]
     for one, many in zip(map(localizer, images), localizer.many(images), strict=True):
         assert np.abs(one.map - many.map).max() < 1e-4 and np.abs(one.scores - many.scores).max() < 1e-4
 

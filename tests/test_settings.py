@@ -42,6 +42,26 @@ def test_a_wrong_change_is_refused_by_name(change, complaint):
         override(profiles.get("smoke"), change)
 
 
+def test_settings_may_come_as_papermill_hands_over_its_parameter():
+    assert profiles.get("smoke", '{"optimiser.epochs": 7, "loss.kd": 0}').optimiser.epochs == 7
+    assert profiles.get("smoke", "") == profiles.get("smoke", "{}") == profiles.get("smoke")
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ("{'optimiser.epochs': 7}", r"are no JSON .*; write -p settings '\{\"optimiser.epochs\": 1\}', or -y"),
+        ("optimiser.epochs=7", "are no JSON"),
+        ("[1, 2]", "settings are \\[1, 2\\], which are no settings by name"),
+        (7, "settings are 7, which are no settings by name"),
+        ('{"optimiser.epochs": "7"}', "setting 'optimiser.epochs' cannot be '7'"),
+    ],
+)
+def test_a_parameter_that_is_no_dictionary_is_refused(changes, complaint):
+    with pytest.raises(UserError, match=complaint):
+        profiles.get("smoke", changes)
+
+
 def test_the_command_line_changes_settings():
     changes = ["--loss.kd", "0.5", "--anchors.orthogonaliser", "polar"]
     profile = profiles.from_command_line(profiles.get("smoke"), changes)

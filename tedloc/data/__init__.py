@@ -83,7 +83,17 @@ def open_split(name: str, split: str, **settings) -> ImageSet:
             f"data set {name!r}, split {split!r}: no image of class {', '.join(map(repr, empty))}; "
             "complete the data or leave the class out of its class list"
         )
+    _check_class_names(name, images.class_names)
     return images
+
+
+def _check_class_names(dataset: str, names: list[str]) -> None:
+    """Raise ``UserError`` for classes that prompts and tables could not tell apart."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if not name.strip() or (other := seen.setdefault(" ".join(name.casefold().split()), number)) != number:
+            same = f"the name {name!r}, as class {other} has" if name.strip() else "no name"
+            raise UserError(f"data set {dataset!r}: class {number} has {same}; rename one: prompts are made of names")
 
 
 @functools.lru_cache(maxsize=6)

@@ -24,7 +24,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tedloc.data import text_files
 from tedloc.data.problems import Problems
+from tedloc.errors import UserError
 
 CLASSES = "classes.txt"  # YOLO's list of class names, one a line, beside the .txt files
 OBJECTS = 50  # values of a mask: more of them are the smooth edges of a drawing, or a photo
@@ -89,10 +91,10 @@ def table(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """(file and line, fields by column) of each line of a CSV whose first line names its columns; others are kept.
 
-    Commas, semicolons or tabs; UTF-8 with or without a byte-order mark.
+    Commas, semicolons or tabs.
     """
     where = where or file.name
-    text = _text(file, where, problems)
+    text = _text(file, problems)
     if text is None:
         return
     head = text.partition("\n")[0]
@@ -111,21 +113,17 @@ def table(
             yield place, fields
 
 
-def _text(file: Path, where: str, problems: Problems) -> str | None:
+def _text(file: Path, problems: Problems) -> str | None:
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        problems.add("a file that is no UTF-8 text; save it as such", where)
-    except FileNotFoundError:
-        problems.add("a file is missing; correct its path", str(file))
-    except OSError as error:
-        problems.add("a file that cannot be read; see to its rights", f"{where} ({error.strerror})")
+        return text_files.read(file, "correct its path, or export it again")
+    except UserError as error:
+        problems.add("a file that cannot be read", str(error))
     return None
 
 
 def _coco(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
     """Objects of ``annotations``; crowds (``iscrowd``) mark groups, not objects, and are left out."""
-    text = _text(file, where, problems)
+    text = _text(file, problems)
     try:
         content = json.loads(text or "{}")
         photos = {entry["id"]: entry for entry in content["images"]}
@@ -186,7 +184,7 @@ def _voc(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
 
 
 def _yolo(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
-    for number, line in enumerate((_text(file, where, problems) or "").splitlines(), start=1):
+    for number, line in enumerate((_text(file, problems) or "").splitlines(), start=1):
         fields, place = line.split(), f"{where}, line {number}"
         box = numbers(fields[1:])
         if box is None and fields:
@@ -200,7 +198,7 @@ def _yolo(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
 def _yolo_names(source: Path) -> dict[str, str]:
     """Class names by their number, from ``classes.txt``; empty where there is none."""
     file = (source if source.is_dir() else source.parent) / CLASSES
-    lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+    lines = text_files.read(file, "correct it").splitlines() if file.is_file() else []
     return {str(number): name.strip() for number, name in enumerate(lines)}
 
 

@@ -232,7 +232,7 @@ def contact_sheet(splits: dict[str, ImageSet], file: Path | None = None) -> None
         scale = min(1.0, THUMBNAIL / max(photo.size))
         small = photo.resize([max(1, round(side * scale)) for side in photo.size])
         lines = images.class_names[images.labels[i]], f"{split}: {images.ids[i].rpartition('/')[2]}"
-        title = "\n".join(line if len(line) <= TITLE else f"{line[: TITLE - 1]}…" for line in lines)
+        title = "\n".join(plots.written(line if len(line) <= TITLE else f"{line[: TITLE - 1]}…") for line in lines)
         plots.show_localization(ax, np.asarray(small), gt_boxes=images.boxes[i] * scale, title=title)
         ax.title.set_fontsize(7)
     if file:

@@ -14,7 +14,8 @@ right and below (x + w instead of x + w - 1, cut at the map's edge), and its IoU
 
 import cv2
 import numpy as np
-from numba import njit
+
+from tedloc.metrics.compiled import compiled
 
 LEVELS = 255  # "pixel > level" for level 0 to 254; a map in [0, 1] has no pixel above 255
 
@@ -29,6 +30,11 @@ def to_grid(score_map: np.ndarray, grid: int) -> np.ndarray:
     low, high = score_map.min(), score_map.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low == high:
         return np.zeros((grid, grid))
+    peak = max(abs(low), abs(high))
+    if peak > 1e300:  # the arithmetic below would leave float64's range, and here its precision
+        score_map = score_map / peak
+    elif high - low < 1e-290:
+        score_map = (score_map - low) / (high - low)
     if score_map.shape != (grid, grid):
         score_map = cv2.resize(score_map, (grid, grid), interpolation=cv2.INTER_CUBIC)
     score_map = score_map - score_map.min()
@@ -130,7 +136,7 @@ def boxes_by_level(levels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
 # component (x0, y0, x1, y1, inclusive), its entry of ``area`` twice the area that :func:`_components` explains.
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sorted(levels):
     """Nodes from dark to bright, where each value starts among them, and each node as a component of its own."""
     height, width = levels.shape
@@ -156,7 +162,7 @@ def _sorted(levels):
     return order, starts, box, area
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(parent, box, area, root, other):
     """Merge the component of node ``other`` into that of ``root``; returns the root of both."""
     while parent[other] != other:
@@ -175,7 +181,7 @@ def _join(parent, box, area, root, other):
     return root
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _roots(parent, added, alive, count):
     """Append the roots among the nodes just added to ``alive`` and drop what is no root any more."""
     kept = 0
@@ -190,7 +196,7 @@ def _roots(parent, added, alive, count):
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _best_iou(x0, y0, x1, y1, targets):
     best = 0.0
     for n in range(targets.shape[0]):
@@ -202,7 +208,7 @@ def _best_iou(x0, y0, x1, y1, targets):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _holes(order, starts, box, area, width, top, targets, best, room):
     """Raise ``best`` by the boxes of hole contours, and tell in ``room`` how much area holes may add at a level.
 
@@ -240,7 +246,7 @@ def _holes(order, starts, box, area, width, top, targets, best, room):
             best[level] = max(best[level], found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _components(order, starts, box, area, width, top, targets, largest, best, room, doubtful):
     """Fill ``largest`` and raise ``best`` by the boxes of outer contours, from the brightest level down.
 

@@ -185,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--verify", action="store_true", help="read all chunks, compute damaged ones again")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
     if known.verify:
         features(profile.data, known.split, profile.encoder, known.device, verify=True)
     found = side_by_side(known.workers, known.device, features, profile.data, known.split, profile.encoder)
