@@ -42,7 +42,7 @@ from tedloc.training import devices
 
 SHOWN = 5  # classes told of a photo
 DRAWN = 1600  # pixels, longer side: larger photos are drawn smaller
-BATCH = 16  # photos that pass the network together
+BATCH = 8  # photos that pass the network together: twice as many are in memory
 LIMITS = (
     "One box a photo, around the largest part that looks like an object: of several objects it says nothing. The class "
     "is one of those trained on, and there is always an answer unless --min-score refuses it."

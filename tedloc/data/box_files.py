@@ -1,12 +1,10 @@
 """Box files as people have them, each format as its makers define it; told apart by the file's ending.
 
-===== ================================ ================================================================
-.json COCO                             x, y, width, height in pixels
-.csv  ``image,x0,y0,x1,y1[,class]``    the corners in pixels; one line a box
-.xml  Pascal VOC, one file a photo     first and last pixel, counted from 1
-.txt  YOLO, one file a photo           class, centre and size as shares of the photo's
-.png  masks, one file a photo          0 where nothing is, every other value an object (not .csv's "image")
-===== ================================ ================================================================
+.json  COCO: x, y, width, height in pixels
+.csv   ``image,x0,y0,x1,y1`` and, if there is one, ``class``: the corners in pixels, one line a box
+.xml   Pascal VOC, one file a photo: first and last pixel, counted from 1
+.txt   YOLO, one file a photo: class, centre and size as shares of the photo's
+.png   masks, one file a photo: 0 where nothing is, every other value an object
 
 All of them become edges in pixels from the photo's upper left corner, x1 and y1 where the box ends: a box around all of
 a photo of 640 x 480 is 0, 0, 640, 480. What cannot be read is a problem; the rest of the file is read on.

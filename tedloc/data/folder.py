@@ -5,13 +5,12 @@
 ``root/cats/*.jpg``, or ``root/train/cats/*.jpg`` beside ``val`` and ``test``; at any depth below a class. Hidden files
 are passed over, links followed. These lie in ``root`` too, or elsewhere and are named by a setting:
 
-``boxes.csv``, ``boxes.json``, ``boxes/`` or ``masks/``
-    where the objects are (``data.boxes``; formats: ``tedloc.data.box_files``)
-``classes.csv``
-    ``folder,name,synonyms``: names for the prompt; without it the folder's, blanks for underscores. Synonyms,
-    separated by semicolons, are further names that a box file may use (``data.classes``)
-``splits.csv``
-    ``image,split`` for every photo (``data.splits``, which may also be shares in percent, ``70/15/15``)
+``boxes.*, masks/``  where the objects are: ``boxes.csv``, ``boxes.json``, ``boxes/`` or ``masks/`` (``data.boxes``;
+                     formats: ``tedloc.data.box_files``)
+``classes.csv``      ``folder,name,synonyms``: names for the prompt; without it the folder's, blanks for underscores.
+                     Synonyms, separated by semicolons, are further names that a box file may use (``data.classes``)
+``splits.csv``       ``image,split`` for every photo (``data.splits``, which may also be shares in percent,
+                     ``70/15/15``)
 
 Without folders or a list, splits are drawn class by class, the same on every machine: photos by the hash of seed and
 path, the first ones are test, the next val. Where only some photos have boxes, test and val are drawn from those.
