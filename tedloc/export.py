@@ -109,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     if target.suffix != ".onnx":
         if target.suffix or (target.exists() and not target.is_dir()):
             raise UserError(f"{target} is neither a folder's name nor one that ends in .onnx; rename it")
+        paths.writable_folder(target, "OUT")
         save(load(chosen.checkpoint), target)
         print(f"{target}: {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.1f} MB; {STORY} says more")
         return

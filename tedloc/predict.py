@@ -32,7 +32,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from tedloc import paths, plots
-from tedloc.data.images import read_image as read_photo
+from tedloc.data.images import read_image
 from tedloc.data.photo_files import ENDINGS, files
 from tedloc.data.predictions import FORMATS, Journal, write
 from tedloc.errors import UserError, command
@@ -42,7 +42,7 @@ from tedloc.training import devices
 
 SHOWN = 5  # classes told of a photo
 DRAWN = 1600  # pixels, longer side: larger photos are drawn smaller
-BATCH = 16  # photos that pass the network together
+BATCH = 8  # photos that pass the network together: twice as many are in memory
 LIMITS = (
     "One box a photo, around the largest part that looks like an object: of several objects it says nothing. The class "
     "is one of those trained on, and there is always an answer unless --min-score refuses it."
@@ -166,7 +166,7 @@ def read_ahead(sources: Sequence[Path]) -> Iterator[list[tuple[Path, np.ndarray 
 
     def read(path: Path) -> tuple[Path, np.ndarray | UserError]:
         try:
-            return path, read_photo(path)
+            return path, read_image(path)
         except UserError as error:
             return path, error
 
@@ -254,6 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     paths.writable_folder(chosen.out, "--out")
     sources = photos(chosen.photos)
+    paths.writable_folder(chosen.out, "--out")
     found = predict(
         load(chosen.checkpoint, devices.checked(chosen.device)),
         sources,

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from tedloc import predict, runs
 from tedloc.data import box_files, open_split
+from tedloc.data.images import read_image
 from tedloc.data.problems import Problems
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
@@ -150,7 +151,7 @@ def test_boxes_lie_within_their_photo(localizer, album, tmp_path):
 
 
 def test_batches_answer_as_single_photos_do(localizer, album):
-    images = [predict.read_photo(path) for path in predict.photos([str(album)]).values()]
+    images = [read_image(path) for path in predict.photos([str(album)]).values()]
     for one, many in zip(map(localizer, images), localizer.many(images), strict=True):
         assert np.abs(one.map - many.map).max() < 1e-4 and np.abs(one.scores - many.scores).max() < 1e-4
 

@@ -58,6 +58,16 @@ def test_a_trial_shortens_every_stage():
     epochs = [{name: each.epochs for name, each in optimisers(create("c2am", p).own).items()} for p in (full, half)]
     assert epochs == [{"optimiser": 10, "contrast": 5}, {"optimiser": 5, "contrast": 2}]
     assert tune.shortened(full, "tedloc", 0.5).optimiser.epochs == full.optimiser.epochs / 2
+    stepped = override(full, {"optimiser.steps": 100})
+    assert tune.shortened(stepped, "tedloc", 0.5).optimiser == override(stepped, {"optimiser.steps": 50}).optimiser
+
+
+def test_trials_of_changed_settings_are_not_recorded_as_the_profiles(capsys):
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--profile", "smoke", "--method", "cam", "--record", "--data.seed", "1"])
+    assert (
+        stop.value.code == 2 and "keeps the trials of a profile as it is; drop --data.seed" in capsys.readouterr().err
+    )
 
 
 def test_a_method_without_settings_is_refused_by_name():

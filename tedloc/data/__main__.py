@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="(default: %(default)s)")
     maker = verbs.add_parser("example", help="a folder of drawn birds with boxes, as a folder of photos looks")
     maker.add_argument("folder", type=Path)
-    maker.add_argument("--per-class", type=int, default=30, metavar="N", help="pictures (default: %(default)s)")
+    maker.add_argument("--per-class", type=int, default=12, metavar="N", help="pictures (default: %(default)s)")
     known, rest = parser.parse_known_args(arguments)
     if known.verb == "example":
         if rest:

@@ -1,12 +1,10 @@
 """Box files as people have them, each format as its makers define it; told apart by the file's ending.
 
-===== ================================ ================================================================
-.json COCO                             x, y, width, height in pixels
-.csv  ``image,x0,y0,x1,y1[,class]``    the corners in pixels; one line a box
-.xml  Pascal VOC, one file a photo     first and last pixel, counted from 1
-.txt  YOLO, one file a photo           class, centre and size as shares of the photo's
-.png  masks, one file a photo          0 where nothing is, every other value an object (not .csv's "image")
-===== ================================ ================================================================
+.json  COCO: x, y, width, height in pixels
+.csv   ``image,x0,y0,x1,y1`` and, if there is one, ``class``: the corners in pixels, one line a box
+.xml   Pascal VOC, one file a photo: first and last pixel, counted from 1
+.txt   YOLO, one file a photo: class, centre and size as shares of the photo's
+.png   masks, one file a photo: 0 where nothing is, every other value an object
 
 All of them become edges in pixels from the photo's upper left corner, x1 and y1 where the box ends: a box around all of
 a photo of 640 x 480 is 0, 0, 640, 480. What cannot be read is a problem; the rest of the file is read on.
@@ -24,7 +22,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tedloc.data import text_files
 from tedloc.data.problems import Problems
+from tedloc.errors import UserError
 
 CLASSES = "classes.txt"  # YOLO's list of class names, one a line, beside the .txt files
 OBJECTS = 50  # values of a mask: more of them are the smooth edges of a drawing, or a photo
@@ -89,10 +89,10 @@ def table(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """(file and line, fields by column) of each line of a CSV whose first line names its columns; others are kept.
 
-    Commas, semicolons or tabs; UTF-8 with or without a byte-order mark.
+    Commas, semicolons or tabs.
     """
     where = where or file.name
-    text = _text(file, where, problems)
+    text = _text(file, problems)
     if text is None:
         return
     head = text.partition("\n")[0]
@@ -111,21 +111,17 @@ def table(
             yield place, fields
 
 
-def _text(file: Path, where: str, problems: Problems) -> str | None:
+def _text(file: Path, problems: Problems) -> str | None:
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        problems.add("a file that is no UTF-8 text; save it as such", where)
-    except FileNotFoundError:
-        problems.add("a file is missing; correct its path", str(file))
-    except OSError as error:
-        problems.add("a file that cannot be read; see to its rights", f"{where} ({error.strerror})")
+        return text_files.read(file, "correct its path, or export it again")
+    except UserError as error:
+        problems.add("a file that cannot be read", str(error))
     return None
 
 
 def _coco(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
     """Objects of ``annotations``; crowds (``iscrowd``) mark groups, not objects, and are left out."""
-    text = _text(file, where, problems)
+    text = _text(file, problems)
     try:
         content = json.loads(text or "{}")
         photos = {entry["id"]: entry for entry in content["images"]}
@@ -186,7 +182,7 @@ def _voc(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
 
 
 def _yolo(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
-    for number, line in enumerate((_text(file, where, problems) or "").splitlines(), start=1):
+    for number, line in enumerate((_text(file, problems) or "").splitlines(), start=1):
         fields, place = line.split(), f"{where}, line {number}"
         box = numbers(fields[1:])
         if box is None and fields:
@@ -200,7 +196,7 @@ def _yolo(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
 def _yolo_names(source: Path) -> dict[str, str]:
     """Class names by their number, from ``classes.txt``; empty where there is none."""
     file = (source if source.is_dir() else source.parent) / CLASSES
-    lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+    lines = text_files.read(file, "correct it").splitlines() if file.is_file() else []
     return {str(number): name.strip() for number, name in enumerate(lines)}
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tedloc.data.box_files import Annotation
-from tedloc.data.photo_files import Photo, composed
+from tedloc.data.photo_files import Photo
 from tedloc.data.problems import Problems
+from tedloc.data.text_files import composed
 
 SLACK = 1.0  # pixels that a box may lie outside its photo: tools round; it is cut there
 
@@ -144,13 +145,6 @@ def turned(edges: Edges, photo: Photo) -> Edges:
     if photo.orientation in (3, 4, 7, 8):
         y0, y1 = height - y1, height - y0
     return x0, y0, x1, y1
-
-
-def turned_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W) in the photo as stored -> as shown."""
-    mask = mask.T if orientation >= 5 else mask
-    mask = mask[:, ::-1] if orientation in (2, 3, 6, 7) else mask
-    return mask[::-1] if orientation in (3, 4, 7, 8) else mask
 
 
 def pixels(edges: Edges, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -155,15 +156,8 @@ def _trivial(splits: dict[str, ImageSet]) -> dict[str, dict[str, float]]:
     return {name: {key: each[key] for key in kept if key in each} for name, each in scores.items()}
 
 
-def text(story: dict[str, Any]) -> str:
-    """The story as a page of text."""
-    parts = [f"data set {story['name']}, {len(story['classes'])} classes", *story["notes"]]
-    table = pd.DataFrame(story["classes"]).T
-    if len(table) > LISTED:
-        smallest = table.sort_values("train").head(LISTED // 4)
-        parts.append(f"photos a class, the {len(smallest)} smallest:\n{smallest.to_string()}")
-        table = table.describe().loc[["min", "50%", "max"]].rename({"50%": "median"})
-    parts.append(f"photos a class:\n{table.to_string(float_format='{:.0f}'.format)}")
+def table(story: dict[str, Any]) -> pd.DataFrame:
+    """Photos, boxes and sizes, one row a split, as text."""
     rows = {}
     for split, each in story["splits"].items():
         sizes = each.get("width and height", {})
@@ -178,7 +172,19 @@ def text(story: dict[str, Any]) -> str:
             "box fills (median)": f"{100 * share['median']:.0f} %" if share else "-",
             "10 to 90 %": f"{100 * share['10 %']:.0f} to {100 * share['90 %']:.0f} %" if share else "-",
         }
-    parts.append(pd.DataFrame(rows).T.to_string())
+    return pd.DataFrame(rows).T
+
+
+def text(story: dict[str, Any]) -> str:
+    """The story as a page of text."""
+    parts = [f"data set {story['name']}, {len(story['classes'])} classes", *story["notes"]]
+    classes = pd.DataFrame(story["classes"]).T
+    if len(classes) > LISTED:
+        smallest = classes.sort_values("train").head(LISTED // 4)
+        parts.append(f"photos a class, the {len(smallest)} smallest:\n{smallest.to_string()}")
+        classes = classes.describe().loc[["min", "50%", "max"]].rename({"50%": "median"})
+    parts.append(f"photos a class:\n{classes.to_string(float_format='{:.0f}'.format)}")
+    parts.append(table(story).to_string())
     if story["trivial boxes"]:
         scores = pd.DataFrame(story["trivial boxes"]).T.drop(columns=["width", "height"], errors="ignore")
         centred = story["trivial boxes"].get("centred box")
@@ -196,8 +202,11 @@ def text(story: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def contact_sheet(splits: dict[str, ImageSet], file: Path) -> None:
-    """Draw photos with their boxes, evenly spaced through test, val and train; if there are none, photos."""
+def contact_sheet(splits: dict[str, ImageSet], file: Path | None = None) -> None:
+    """Draw photos with their boxes, evenly spaced through test, val and train; if there are none, photos.
+
+    file: where to; None draws on pyplot's figure, for a notebook
+    """
     boxed = any(images.boxed for images in splits.values())
     places = [
         (split, i)
@@ -207,7 +216,8 @@ def contact_sheet(splits: dict[str, ImageSet], file: Path) -> None:
     ]
     picked = np.unique(np.linspace(0, len(places) - 1, min(COLUMNS * ROWS, len(places))).round().astype(int))
     rows = -(-len(picked) // COLUMNS)
-    figure = Figure(figsize=(1.75 * COLUMNS, 2.1 * rows), dpi=110, layout="constrained", facecolor="white")
+    shape = {"figsize": (1.75 * COLUMNS, 2.1 * rows), "dpi": 110, "layout": "constrained", "facecolor": "white"}
+    figure = Figure(**shape) if file else plt.figure(**shape)
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for ax in axes[len(picked) :]:
         ax.axis("off")
@@ -222,8 +232,9 @@ def contact_sheet(splits: dict[str, ImageSet], file: Path) -> None:
         scale = min(1.0, THUMBNAIL / max(photo.size))
         small = photo.resize([max(1, round(side * scale)) for side in photo.size])
         lines = images.class_names[images.labels[i]], f"{split}: {images.ids[i].rpartition('/')[2]}"
-        title = "\n".join(line if len(line) <= TITLE else f"{line[: TITLE - 1]}…" for line in lines)
+        title = "\n".join(plots.written(line if len(line) <= TITLE else f"{line[: TITLE - 1]}…") for line in lines)
         plots.show_localization(ax, np.asarray(small), gt_boxes=images.boxes[i] * scale, title=title)
         ax.title.set_fontsize(7)
-    with paths.replacing(file) as scratch:
-        figure.savefig(scratch)
+    if file:
+        with paths.replacing(file) as scratch:
+            figure.savefig(scratch)

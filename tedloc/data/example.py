@@ -21,7 +21,7 @@ SPECIES = tuple(aviary.bird_name(bird) for bird in aviary.SPECIES[::4])  # one o
 BOXED = 0.4  # share of a species' pictures that have boxes
 
 
-def write(folder: Path, per_class: int = 30) -> None:
+def write(folder: Path, per_class: int = 12) -> None:
     """Write the pictures, ``per_class`` of each of ``SPECIES``, and ``boxes.json``.
 
     Raises ``UserError`` when the folder is there already, or there would be too few for three splits.

@@ -5,13 +5,12 @@
 ``root/cats/*.jpg``, or ``root/train/cats/*.jpg`` beside ``val`` and ``test``; at any depth below a class. Hidden files
 are passed over, links followed. These lie in ``root`` too, or elsewhere and are named by a setting:
 
-``boxes.csv``, ``boxes.json``, ``boxes/`` or ``masks/``
-    where the objects are (``data.boxes``; formats: ``tedloc.data.box_files``)
-``classes.csv``
-    ``folder,name,synonyms``: names for the prompt; without it the folder's, blanks for underscores. Synonyms,
-    separated by semicolons, are further names that a box file may use (``data.classes``)
-``splits.csv``
-    ``image,split`` for every photo (``data.splits``, which may also be shares in percent, ``70/15/15``)
+``boxes.*, masks/``  where the objects are: ``boxes.csv``, ``boxes.json``, ``boxes/`` or ``masks/`` (``data.boxes``;
+                     formats: ``tedloc.data.box_files``)
+``classes.csv``      ``folder,name,synonyms``: names for the prompt; without it the folder's, blanks for underscores.
+                     Synonyms, separated by semicolons, are further names that a box file may use (``data.classes``)
+``splits.csv``       ``image,split`` for every photo (``data.splits``, which may also be shares in percent,
+                     ``70/15/15``)
 
 Without folders or a list, splits are drawn class by class, the same on every machine: photos by the hash of seed and
 path, the first ones are test, the next val. Where only some photos have boxes, test and val are drawn from those.
@@ -24,7 +23,7 @@ the data set than its photo's is not used.
 """
 
 import functools
-import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +31,13 @@ import numpy as np
 
 from tedloc.data import SPLITS
 from tedloc.data.box_files import mask_values, read, table
-from tedloc.data.box_matching import Matched, match, turned_mask, word
+from tedloc.data.box_matching import Matched, match, word
 from tedloc.data.files import FileImages, limited
 from tedloc.data.folder_splits import assign
-from tedloc.data.photo_files import BESIDE, Photo, composed, find
+from tedloc.data.images import TURNS
+from tedloc.data.photo_files import BESIDE, Photo, find
 from tedloc.data.problems import Problems
+from tedloc.data.text_files import composed
 from tedloc.errors import UserError, choose
 
 BOXES = ("boxes.csv", "boxes.json", *BESIDE)
@@ -55,24 +56,15 @@ class FolderImages(FileImages):
     as_stored: np.ndarray
     notes: list[str]
 
-    def image(self, index: int) -> np.ndarray:
-        pixels = super().image(index)
-        if pixels.shape[1::-1] != self.photos[index].size:
-            raise UserError(f"photo {self.folder / self.ids[index]} was changed since the folder was read; start again")
-        return pixels
-
     def mask(self, index: int) -> np.ndarray | None:
         if self.masks[index] is None:
             return None
         mask = mask_values(self.masks[index]) > 0
-        return turned_mask(mask, self.photos[index].orientation) if self.as_stored[index] else mask
+        turn = TURNS.get(self.photos[index].orientation) if self.as_stored[index] else None
+        return mask if turn is None else turn(mask[..., None])[..., 0]
 
-    def fingerprint(self) -> str:
-        """With sizes and bytes: photos of two folders may have the same names."""
-        digest = hashlib.sha256(super().fingerprint().encode())
-        digest.update(np.ascontiguousarray(self.sizes).tobytes())
-        digest.update(np.array([photo.bytes for photo in self.photos], np.int64).tobytes())
-        return digest.hexdigest()
+    def files(self) -> list[str]:
+        return super().files() + sorted(os.path.relpath(mask, self.folder) for mask in set(self.masks) - {None})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ import numpy as np
 from tedloc.data.box_files import numbers, table
 from tedloc.data.box_matching import finder
 from tedloc.data.files import rank
-from tedloc.data.photo_files import SPLIT_FOLDERS, Photo, composed
+from tedloc.data.photo_files import SPLIT_FOLDERS, Photo
 from tedloc.data.problems import Problems
+from tedloc.data.text_files import composed
 
 SHARES = (70.0, 15.0, 15.0)  # percent for train, val and test, where nothing says otherwise
 

@@ -4,8 +4,6 @@ Only headers are read here (50,000 photos: seconds); whether a photo is complete
 """
 
 import os
-import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,9 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm.auto import tqdm
 
+from tedloc.data.images import TURNS
 from tedloc.data.problems import Problems
+from tedloc.data.text_files import composed
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -41,11 +41,6 @@ class Photo(NamedTuple):
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
 
-def composed(text: str) -> str:
-    """A name as every machine compares and sorts it: accents composed (some file systems take them apart)."""
-    return unicodedata.normalize("NFC", text)
-
-
 def find(root: Path, passed_over: Path | None, problems: Problems) -> list[Photo]:
     """Every photo below ``root``, sorted by split folder and path; passed_over: a folder of boxes within root."""
     folders = _class_folders(root, passed_over)
@@ -68,8 +63,7 @@ def find(root: Path, passed_over: Path | None, problems: Problems) -> list[Photo
         found += [(split, composed(folder.name), file) for file in mine]
     bar = tqdm(total=len(found), desc=f"looking at {root.name}", unit="photo", delay=2, leave=False)
     photos = []
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool, bar:
-        warnings.simplefilter("ignore")  # of Pillow, for large photos and odd metadata: judged below
+    with ThreadPoolExecutor() as pool, bar:
         for (split, folder, file), header in zip(found, pool.map(_header, [file for *_, file in found]), strict=True):
             name = file.relative_to(root).as_posix()
             bar.update()
@@ -124,8 +118,13 @@ def _header(file: Path) -> tuple[tuple[int, int], int, int] | str:
         with Image.open(file) as image:
             # Pillow decodes all of a PNG that may have its tags at the end; here only one that has
             early = image.format == "PNG" and b"eXIf" not in _end(file)
-            orientation = (Image.Image.getexif(image) if early else image.getexif()).get(ORIENTATION, 1)
-            return image.size, orientation if orientation in range(1, 9) else 1, length
+            try:
+                tag = (Image.Image.getexif(image) if early else image.getexif()).get(ORIENTATION)
+            except Exception:  # broken metadata are no fault of the pixels
+                tag = 1
+            orientation = tag if tag in TURNS else 1
+            turned = image.format == "TIFF" and orientation >= 5  # Pillow gives the size as shown
+            return image.size[::-1] if turned else image.size, orientation, length
     except Image.UnidentifiedImageError:
         return "empty" if length == 0 else "no image that is known"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -3,12 +3,10 @@
 The journal, ``predictions.jsonl``, is the result itself: a first line that says by which model and settings, then one
 line a photo, written as soon as it is known. Every other file is made from it.
 
-====  =====================  =======================================================================================
-json  ``NAME.json``          the photo's line of the journal, with the model
-csv   ``predictions.csv``    image, box, class, score ...: one line a box; reads as a box file
-coco  ``predictions.json``   images, annotations with a score, categories; reads as a box file
-voc   ``NAME.xml``           one file a photo; reads as a box file
-====  =====================  =======================================================================================
+json  ``NAME.json``: the photo's line of the journal, with the model
+csv   ``predictions.csv``: image, box, class, score, one line a box; reads as a box file
+coco  ``predictions.json``: images, annotations with a score, categories; reads as a box file
+voc   ``NAME.xml``, one file a photo; reads as a box file
 
 A photo without a box (nothing was found, or the answer was refused) is in the journal, in COCO's images, as an .xml
 without an object and as a .json whose box is null; in the CSV it is not.

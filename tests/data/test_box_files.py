@@ -121,7 +121,7 @@ def test_crowds_of_coco_are_no_objects(tmp_path):
             "image,x0,y0,x1,y1\na.jpg,1,2,3\n",
             "a line without image,x0,y0,x1,y1; complete it (1): b.csv, line 2",
         ),
-        ("b.csv", b"image,x0,y0,x1,y1\n\xff\xfe.jpg,1,2,3,4", "no UTF-8 text; save it as such (1): b.csv"),
+        ("b.csv", b"image,x0,y0,x1,y1\n\xff\xfe.jpg,1,2,3,4", "is not UTF-8 text; save it as such"),
         ("c.json", '{"images": [],\n "annotations": [}', "not COCO's (images, annotations, categories); export"),
         ("c.json", '[{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}]', "not COCO's"),
         (

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tedloc.data import folder, open_data, open_split
 from tedloc.data.photo_files import ORIENTATION
@@ -202,8 +202,9 @@ def test_boxes_may_lie_beside_the_photos(plain):
     assert not every(plain)["test"].boxed
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_with_their_photo_where_the_file_says_that_they_were_drawn_before(tmp_path, orientation):
+def test_photos_and_boxes_are_turned_alike(tmp_path, orientation, ending):
     """COCO states sizes: those of the photos as stored here. What is bright in the photo as shown is in the box."""
     tag = Image.Exif()
     tag[ORIENTATION] = orientation
@@ -212,17 +213,47 @@ def test_boxes_turn_with_their_photo_where_the_file_says_that_they_were_drawn_be
     entries = []
     for name in ("a", "b"):
         for n in range(3):
-            photo(tmp_path / name / f"{n}.png", exif=tag if n else quarter)
-            entries.append({"id": len(entries), "file_name": f"{name}/{n}.png", "width": SIZE[0], "height": SIZE[1]})
+            photo(tmp_path / name / f"{n}{ending}", exif=tag if n else quarter)
+            entry = {"file_name": f"{name}/{n}{ending}", "width": SIZE[0], "height": SIZE[1]}
+            entries.append({"id": len(entries)} | entry)
     annotations = [{"image_id": entry["id"], "bbox": [4, 6, 16, 18]} for entry in entries]
     (tmp_path / "boxes.json").write_text(json.dumps({"images": entries, "annotations": annotations}))
-    scanned = folder.scan(str(tmp_path), None, None, None, 0)
-    for each, boxes in zip(scanned.photos, scanned.matched.boxes):
-        with Image.open(tmp_path / each.id) as image:
-            shown = np.asarray(ImageOps.exif_transpose(image))[..., 0] > 200
-        (x0, y0, x1, y1) = boxes[0]
-        assert each.size == shown.shape[::-1]
-        assert shown[y0 : y1 + 1, x0 : x1 + 1].all() and shown.sum() == (x1 - x0 + 1) * (y1 - y0 + 1)
+    for images in every(tmp_path).values():
+        for i, boxes in enumerate(images.boxes):
+            bright = images.image(i)[..., 0] > 170
+            (x0, y0, x1, y1) = boxes[0]
+            assert tuple(images.sizes[i]) == bright.shape[::-1]
+            assert bright[y0 : y1 + 1, x0 : x1 + 1].all() and bright.sum() == (x1 - x0 + 1) * (y1 - y0 + 1)
+
+
+def test_boxes_of_the_photo_as_shown_stay_where_they_are(tmp_path):
+    tag = Image.Exif()
+    tag[ORIENTATION] = 6
+    for name in ("a", "b"):
+        for n in range(3):
+            photo(tmp_path / name / f"{n}.png", exif=tag)
+    boxes_csv(tmp_path, [f"{name}/{n}.png" for name in ("a", "b") for n in range(3)], "{},6,4,24,20")
+    images = every(tmp_path)["test"]
+    assert images.boxes[0].tolist() == [[6, 4, 23, 19]] and images.image(0)[4:20, 6:24].min() > 200
+
+
+def test_a_mask_is_turned_with_its_photo(tmp_path):
+    root, tag = tmp_path / "photos", Image.Exif()
+    tag[ORIENTATION] = 8
+    for name in ("a", "b"):
+        for n in range(3):
+            photo(root / name / f"{n}.png", exif=tag)
+            (root / "masks" / name).mkdir(parents=True, exist_ok=True)
+            mask = np.zeros(SIZE[::-1], np.uint8)
+            mask[6:24, 4:20] = 1
+            Image.fromarray(mask).save(root / "masks" / name / f"{n}.png")
+    images = every(root)["val"]
+    assert np.array_equal(images.mask(0), images.image(0)[..., 0] > 200)
+    first = images.fingerprint()
+    for file in (root / "masks").rglob("*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(file)) > 0, 9, 0).astype(np.uint8)).save(file)
+    folder.scan.cache_clear()
+    assert every(root)["val"].fingerprint() != first  # masks are part of what a run is made from
 
 
 def test_links_blanks_accents_and_capitals_are_fine(tmp_path):
@@ -310,9 +341,9 @@ def test_photos_outside_any_class_are_no_data_set(tmp_path):
 @pytest.mark.parametrize(
     "splits, said",
     [
-        ("80/10", "a file is missing; correct its path (1): 80/10"),
+        ("80/10", "a file that cannot be read (1): 80/10 is missing; correct its path"),
         ("80/10/20", "not three parts of 100 (train/val/test); correct data.splits (1): 80/10/20"),
-        ("absent.csv", "a file is missing; correct its path (1): absent.csv"),
+        ("absent.csv", "a file that cannot be read (1): absent.csv is missing; correct its path"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(plain, splits, said):
@@ -358,7 +389,6 @@ def test_photos_of_the_same_name_and_other_content_are_another_task(plain, tmp_p
     assert first == every(tmp_path / "copy")["train"].fingerprint()
     for file in (tmp_path / "copy" / "cats").iterdir():
         photo(file, compress_level=0)
-    folder.scan.cache_clear()
     assert first != every(tmp_path / "copy")["train"].fingerprint()
 
 
@@ -371,7 +401,7 @@ def test_a_photo_that_may_not_be_read_is_named(plain):
 def test_a_photo_that_changed_meanwhile_is_not_read_with_old_boxes(plain):
     images = every(plain)["train"]
     photo(plain / images.ids[0], size=(30, 40))
-    with pytest.raises(UserError, match="was changed since the folder was read; start again"):
+    with pytest.raises(UserError, match="is 30 x 40 pixels where the split files say 40 x 30"):
         images.image(0)
 
 
