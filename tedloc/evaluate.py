@@ -9,11 +9,13 @@ folder METADATA_ROOT/DATASET/SPLIT with image_ids.txt, class_labels.txt, image_s
 """
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,12 +65,9 @@ def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """State of a meter that saw the images of ``work`` and, with masks, the pixel histogram of a centred Gaussian."""
     meter = LocalizationMeter(grid=work.grid, step=work.step)
     split, masks, gaussian = work.split, None, None
-    maps = np.stack(
-        [
-            score_files.read_map(file, work.grid, work.allow_constant, size)
-            for file, size in zip(work.files, split.sizes, strict=True)
-        ]
-    )
+    maps = np.empty((len(work.files), work.grid, work.grid))
+    for row, file, size in zip(maps, work.files, split.sizes, strict=True):
+        row[:] = score_files.read_map(file, work.grid, work.allow_constant, size)
     if work.masks is not None:
         masks = [
             score_files.read_mask(work.mask_root, *names, work.grid, size)
@@ -93,7 +92,7 @@ def score(work: Work, workers: int = 1, title: str = "scoring") -> tuple[Localiz
     """Score all images, on ``workers`` processes, with a progress bar. The result does not depend on ``workers``."""
     meter, gaussian = LocalizationMeter(grid=work.grid, step=work.step), None
     with tqdm(total=len(work.files), desc=title, unit="map") as bar:
-        for state, histogram in _results(list(work.chunks()), workers):
+        for state, histogram in _results(work.chunks(), workers):
             meter.merge(LocalizationMeter.from_state(state))
             if histogram is not None:
                 gaussian = histogram if gaussian is None else gaussian + histogram
@@ -101,7 +100,8 @@ def score(work: Work, workers: int = 1, title: str = "scoring") -> tuple[Localiz
     return meter, gaussian
 
 
-def _results(chunks: list[Work], workers: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+def _results(chunks: Iterator[Work], workers: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+    """What ``score_chunk`` gives for each chunk, in any order; two chunks a process are on their way at a time."""
     if workers == 1:
         yield from map(score_chunk, chunks)
         return
@@ -109,10 +109,18 @@ def _results(chunks: list[Work], workers: int) -> Iterator[tuple[dict[str, np.nd
     context = multiprocessing.get_context("spawn")  # a forked process would inherit OpenCV's threads half alive
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         try:
-            for done in as_completed([pool.submit(score_chunk, chunk) for chunk in chunks]):
-                yield done.result()
-        except BaseException:
+            waiting = {pool.submit(score_chunk, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                waiting |= {pool.submit(score_chunk, chunk) for chunk in itertools.islice(chunks, len(done))}
+                yield from (future.result() for future in done)
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a process that scored maps was ended from outside, as happens when memory runs out; "
+                    "give fewer --workers"
+                ) from None
             raise
 
 

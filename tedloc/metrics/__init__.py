@@ -7,6 +7,8 @@ records      what a meter keeps of an image
 baselines    boxes that see no image
 uncertainty  intervals over images
 score_files  maps, scores and masks that a method left on disk
+ranks        one meter of all processes of torch.distributed
+torch_metric the meter as a torchmetrics.Metric; the extra torchmetrics
 """
 
 from tedloc.metrics.meter import LocalizationMeter
