@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
-from tedloc.data import fetching
+from tedloc.data import fetching, text_files
 from tedloc.data.benchmark import BenchmarkSplit, read_split
 from tedloc.errors import UserError
 
@@ -75,11 +75,13 @@ def split_files(split: str) -> BenchmarkSplit:
 
 def official(name: str) -> dict[int, str]:
     """A list of the archive: lines ``image number, space, value``."""
-    path = folder() / name
-    if not path.exists():
-        raise UserError(f"{path} is missing; extract {ARCHIVE.name} again (run fetch)")
-    lines = (line.split(maxsplit=1) for line in path.read_text().splitlines())
-    return {int(number): value.strip() for number, value in lines}
+    path, found = folder() / name, {}
+    for line, text in text_files.lines(path, f"extract {ARCHIVE.name} again (run fetch)"):
+        number, _, value = text.partition(" ")
+        if text_files.whole(number) is None or not value.strip():
+            raise UserError(f"{path}, line {line}: {text!r} is not a number, a space and a value; extract it again")
+        found[text_files.whole(number)] = value.strip()
+    return found
 
 
 def check_lists() -> None:
@@ -89,7 +91,7 @@ def check_lists() -> None:
     for split, flag in (("train", "1"), ("test", "0")):
         records = split_files(split)
         ours = dict(zip(records.ids, records.labels.tolist(), strict=True))
-        theirs = {names[n]: int(classes[n]) - 1 for n in names if training[n] == flag}
+        theirs = {names[n]: (text_files.whole(classes.get(n, "")) or 0) - 1 for n in names if training.get(n) == flag}
         if ours != theirs:
             odd = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
             raise UserError(

@@ -26,7 +26,7 @@ import filelock
 from tqdm import tqdm
 
 from tedloc import paths
-from tedloc.data import SPLITS, fetching, ilsvrc, open_split
+from tedloc.data import SPLITS, fetching, ilsvrc, open_split, text_files
 from tedloc.data.benchmark import read_split
 from tedloc.errors import UserError
 
@@ -241,8 +241,8 @@ def new_names(ids: list[str]) -> dict[str, str]:
             f"ImageNetV2 renamed its images, and {path}, which says how, is missing; run "
             "`python data_scripts/wsol_metadata.py fetch`"
         )
-    lines = (line for line in path.read_text().splitlines() if line.strip())
-    pairs = [tuple(field.strip() for field in line.split(",")) for line in lines]
+    lines = text_files.lines(path, "fetch it again")
+    pairs = [tuple(field.strip() for field in line.split(",")) for _, line in lines]
     now = dict(pair for pair in pairs if len(pair) == 2)
     sound = (
         len(now) == len(pairs) == len(set(now.values()))

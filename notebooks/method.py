@@ -36,7 +36,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tedloc import anchors, losses, methods, model, plots, profiles, runs, sampler
 from tedloc.backbones.text import class_text, templates
-from tedloc.book import illustrations, report
+from tedloc.book import evidence, examples, illustrations, report
 from tedloc.data import open_data
 from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.tedloc import TeDLocMethod
@@ -44,12 +44,17 @@ from tedloc.metrics import boxes
 from tedloc.training import devices
 
 plots.use_style()
+
+# %%
+# One run of TeD-Loc, trained where it is missing, else read; and what it was made of.
 P = profiles.get(profile)
-(run,) = runs.collect_named({"TeD-Loc": runs.grid(P, seeds=P.seeds[:1], routes=("g",))})["TeD-Loc"]
+(run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1], routes=("g",)))
 method = methods.create("tedloc", P, P.seeds[0], devices.default())
 method.fit(run.folder)  # reads the finished run's weights
 method.prepare()  # and the pseudo-labels that it was trained with
 standardise, net = method.net.cpu()
+
+# %% tags=["remove-input"]
 images = open_data(P.data, "train")
 size = tuple(side * P.decoder.upsampling for side in method.stored("train").grid)
 
@@ -57,8 +62,7 @@ size = tuple(side * P.decoder.upsampling for side in method.stored("train").grid
 cams = torch.from_numpy(np.array(method.cams))
 if all(map(len, images.boxes)):
     judged = quality.sample_quality(method.cams, quality.object_truth(images, size), P.sampler)
-    usable = np.flatnonzero(np.isfinite(judged.foreground))
-    CHOSEN = int(usable[np.argsort(judged.foreground[usable], kind="stable")[len(usable) // 2]])
+    CHOSEN = examples.median(judged.foreground)
     truth = quality.object_truth(images, size, np.array([CHOSEN]))[0]
     rule = (
         "the training image that is the median when all are ordered by the share of their foreground samples that are "
@@ -216,7 +220,7 @@ Markdown(
     f"{'; '.join(f'{i} {each}' for i, each in enumerate(images.class_names[few], 1))}. The largest cosine between two "
     f"different ones of all classes is {anchors.coherence(text):.3f} before and {anchors.coherence(made):.3f} after. "
     f"Before, the strongest direction alone holds "
-    f"{float(torch.linalg.svdvals(text.double())[0].square() / text.square().sum()):.0%} of the texts' squared length."
+    f"{float(anchors.energies(text)[0]):.0%} of the texts' squared length."
 )
 
 # %% [markdown]
@@ -380,7 +384,8 @@ best = best if label in best else [*best[:-1], label]
 figure, ax = plt.subplots(figsize=(7.0, 2.6))
 ax.barh(range(len(best)), scores[best], color=[plots.OURS if k == label else "#999999" for k in best])
 ax.set(yticks=range(len(best)), xlabel=r"$\langle h, t_k\rangle$", title="Scores of the pooled embedding")
-ax.set_yticklabels([textwrap.shorten(images.class_names[k], 34, placeholder=" …") for k in best], fontsize=10)
+names = [textwrap.shorten(images.class_names[k], 34, placeholder=" …") for k in best]
+ax.set_yticklabels([plots.written(name) for name in names], fontsize=10)
 ax.invert_yaxis()
 ax.axvline(0, color="#222222", linewidth=0.8)
 ax.grid(False, axis="y")
@@ -388,7 +393,7 @@ plt.show()
 
 # %% tags=["remove-input"]
 rank = 1 + int((scores > scores[label]).sum())
-half = 1 + int((weights.flatten().sort(descending=True).values.cumsum(0) < 0.5).sum())
+half = illustrations.fewest(weights, 0.5)
 on_object = (
     ""
     if truth is None
@@ -499,8 +504,8 @@ illustrations.source(TeDLocMethod.routes)
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "One test image with its box, beside the map g and the anchor maps of the true and of the predicted class, each with the box that the map g gives or none."}}
 test = open_data(P.data, "test")
-results = run.meter().per_image().set_index("id").loc[list(test.ids)]
-SHOWN = int(np.argsort(results["iou"].to_numpy(), kind="stable")[len(test) // 2])
+results = evidence.by_image(run.meter(), test.ids)
+SHOWN = examples.median(results["iou"])
 result = results.iloc[SHOWN]
 with torch.no_grad():
     routes = method.routes(

@@ -47,27 +47,23 @@ from tedloc.training import devices
 from tedloc.training.features import features
 
 plots.use_style()
-P = profiles.get(profile)
-meaningful = P.name != "smoke"
+
+# %%
+# TeD-Loc taught by the profile's teacher, with every seed; by two controls that know
+# nothing of the image, and by a second CLIP, with one; and the teacher itself.
+P, hard = profiles.get(profile), compared.hard_clip(profiles.get(profile))
+one = {"seeds": P.seeds[:1], "routes": ("g",)}
+requests = {"the profile's teacher": runs.grid(P, routes=("g",))}
+requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", **one)
+requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, **one)
+if hard:
+    hard["anchors__orthogonaliser"] = "qr_rows"
+    requests["hard CLIP"] = runs.grid(P, **hard, **one)
+itself = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=("true",))
+found = runs.collect_named(requests | {"teacher itself": itself})
+
+# %% tags=["remove-input"]
 clip = P.pseudo_labels.teacher == "clip-es"
-first = P.seeds[:1]
-requests = {
-    "the profile's teacher": runs.grid(P, routes=("g",)),
-    "centre prior": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher="centre-prior"),
-    "shuffled": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__shuffled=True),
-}
-has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
-if has_hard:
-    requests["hard CLIP"] = runs.grid(
-        P,
-        seeds=first,
-        routes=("g",),
-        anchors__orthogonaliser="qr_rows",
-        anchors__text="aviary/clip-hard",
-        pseudo_labels__clip="aviary/clip-hard",
-    )
-teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=("true",))
-found = runs.collect_named(requests | {"teacher itself": teacher_runs})
 teacher = found.pop("teacher itself")[0]
 
 device = devices.default()
@@ -77,10 +73,7 @@ size = tuple(side * P.decoder.upsampling for side in features(P.data, "train", P
 cams = {name: pseudo_label_cams(group[0].profile, split, device) for name, group in requests.items()}
 truth = quality.object_truth(images, size)
 of_what = "mask" if images.mask(0) is not None else "box"
-on = report.measured_on(
-    **evidence.provenance(P, found["the profile's teacher"])
-    | {"split": split, "num_images": len(images), "seeds": None}
-)
+on = evidence.measured_on(P, found["the profile's teacher"], split=split, num_images=len(images), seeds=None)
 
 # %% tags=["remove-input"]
 named = f"`{P.pseudo_labels.teacher}`" + (f" on `{P.pseudo_labels.clip}`" if clip else "")
@@ -93,7 +86,7 @@ Markdown(
     f"{P.sampler.background:.0%} of all pixels, outside that region. Two controls share everything but the "
     "CAMs: a *centre prior*, the same blurred disc for every image, and *shuffled* CAMs, where each image "
     "gets the map of another one."
-    f"{fourth if has_hard else ''}"
+    f"{fourth if hard else ''}"
 )
 
 # %% [markdown]
@@ -158,7 +151,7 @@ for row, (line, index) in enumerate(zip(axes, chosen)):
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         ax.spines[:].set_visible(False)
-    line[0].set_ylabel(textwrap.fill(images.class_names[images.labels[index]], 18), fontsize=9)
+    line[0].set_ylabel(plots.written(textwrap.fill(images.class_names[images.labels[index]], 18)), fontsize=9)
     line[4].set_xlabel(
         f"right: foreground {judged.foreground[index]:.0%},\nbackground {judged.background[index]:.0%}",
         fontsize=9,
@@ -179,21 +172,8 @@ plt.show()
 # without a CAM would give. MaxBoxAcc is that of the CAM itself as a localization map of these images.
 
 # %% tags=["remove-input"]
-NAMED = {
-    "both": "right samples",
-    "foreground": "foreground right",
-    "background": "background right",
-    "coverage": "object reached",
-}
-meters, rows = {}, {}
-for name, group in cams.items():
-    meters[name] = quality.localize(group, images, P.evaluation)
-    scores = quality.sample_quality(group, truth, P.sampler)
-    rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
-    rows[name] |= {
-        "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
-        "MaxBoxAcc of the CAM": meters[name].compute()["MaxBoxAcc@0.5"],
-    }
+NAMED = quality.NAMED
+rows = {name: quality.summary(group, images, truth, P.sampler, P.evaluation) for name, group in cams.items()}
 share = 100 * float(truth.mean())
 rows["any pixel"] = {
     NAMED["both"]: 50.0,
@@ -202,7 +182,7 @@ rows["any pixel"] = {
     NAMED["coverage"]: 100.0,
 }
 table = pd.DataFrame(rows).T.rename_axis("pseudo-labels")
-report.table(table, f"Quality of the pseudo-labels (%), against each image's {of_what}.", provenance=on)
+report.plain_table(table, f"Quality of the pseudo-labels (%), against each image's {of_what}.", provenance=on)
 
 # %% [markdown]
 # ### The size of the pools
@@ -271,14 +251,9 @@ if clip:
     for name, change in changes.items():
         variant = override(P, subset | {f"pseudo_labels.clip_es.{key}": value for key, value in change.items()})
         few = open_data(variant.data, split)
-        made = pseudo_label_cams(variant, split, device)
-        scores = quality.sample_quality(made, quality.object_truth(few, size), P.sampler)
-        rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
-        rows[name] |= {
-            "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
-            "MaxBoxAcc of the CAM": quality.localize(made, few, P.evaluation).compute()["MaxBoxAcc@0.5"],
-        }
-    shown = report.table(
+        made, right = pseudo_label_cams(variant, split, device), quality.object_truth(few, size)
+        rows[name] = quality.summary(made, few, right, P.sampler, P.evaluation)
+    shown = report.plain_table(
         pd.DataFrame(rows).T.rename_axis("CLIP-ES"),
         f"Parts of CLIP-ES, on the first {part} images of each class of the {split} split (%).",
         provenance=on | {"num_images": len(few)},
@@ -331,11 +306,11 @@ plt.show()
 
 # %% tags=["remove-input"]
 shown = frame.assign(**{f"rank by {name}": frame[name].rank(ascending=False).astype(int) for name in frame.columns})
-report.table(
+report.plain_table(
     shown.rename_axis("pseudo-labels"),
     f"Pseudo-labels on the {split} split, TeD-Loc's MaxBoxAcc on the test split (%). The best centred "
     f"box scores {report.number(centre)}.",
-    provenance=report.measured_on(**evidence.provenance(P, found["the profile's teacher"][:1])),
+    provenance=evidence.measured_on(P, found["the profile's teacher"][:1]),
 )
 
 # %% [markdown]
@@ -358,7 +333,7 @@ verdicts = [
         frame[column].to_dict(),
         students,
         KEY,
-        meaningful,
+        P.meaningful,
         f"rank correlation {report.number(frame[column].corr(frame['TeD-Loc'], method='spearman'), 2)} "
         f"over {len(frame)} kinds; ",
     )
@@ -371,7 +346,7 @@ verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds its pseudo-labels (Table 1)",
         evidence.difference(evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY),
-        meaningful,
+        P.meaningful,
         f"MaxBoxAcc on test, TeD-Loc minus {teacher.metrics['provenance']['method']} of the true class: ",
     )
 )
@@ -381,11 +356,11 @@ verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds the centre prior that taught it (not in the paper)",
         evidence.difference(students["centre prior"], disc, KEY),
-        meaningful,
+        P.meaningful,
         "MaxBoxAcc on test, TeD-Loc minus centred disc: ",
     )
 )
-report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
+report.verdicts(verdicts, evidence.caution(P))
 
 # %% [markdown]
 # ## Who teaches
@@ -395,7 +370,9 @@ report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothi
 # teacher is a run of its own, made before its student's.
 
 # %%
-asked = {name: runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher=name) for name in compared.teachers(P)}
+asked = {
+    name: runs.grid(P, seeds=P.seeds[:1], routes=("g",), pseudo_labels__teacher=name) for name in compared.teachers(P)
+}
 students = runs.collect_named(asked)
 teachers = {name: request.teacher() for name, (request,) in asked.items()}  # the run that taught it, and its route
 
@@ -406,7 +383,7 @@ gains = {
     )
     for name, teacher in teachers.items()
 }
-report.table(
+report.plain_table(
     pd.DataFrame(
         {
             "the teacher's own": {name: run.metrics["teacher"][KEY] for name, (run,) in students.items()},
@@ -416,5 +393,5 @@ report.table(
     ).rename_axis("teacher"),
     "MaxBoxAcc (%) on the test split: of each teacher's maps of the true class, and of the map g of the TeD-Loc that "
     f"learned from them; one seed, intervals over test images. The best centred box scores {report.number(centre)}.",
-    provenance=report.measured_on(**evidence.provenance(P, students["cam"])),
+    provenance=evidence.measured_on(P, students["cam"]),
 )

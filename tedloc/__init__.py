@@ -27,7 +27,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (pip refuses an older one; a check
     )
     sys.exit(2)
 
-from tedloc import installation  # noqa: E402
+from tedloc.errors import installation  # noqa: E402
 
 installation.explain_what_is_missing()
 

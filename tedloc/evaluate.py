@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tedloc import paths
-from tedloc.data.benchmark import BenchmarkSplit, read_split
+from tedloc.data.benchmark import BenchmarkSplit, number_of_classes, read_split
 from tedloc.errors import UserError, command
 from tedloc.metrics import baselines, boxes, pxap, score_files, uncertainty
 from tedloc.metrics.meter import LocalizationMeter
@@ -64,12 +64,15 @@ class Work:
 def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """State of a meter that saw the images of ``work`` and, with masks, the pixel histogram of a centred Gaussian."""
     meter = LocalizationMeter(grid=work.grid, step=work.step)
-    maps = np.empty((len(work.files), work.grid, work.grid))
-    for row, file in zip(maps, work.files, strict=True):
-        row[:] = score_files.read_map(file, work.grid, work.allow_constant)
     split, masks, gaussian = work.split, None, None
+    maps = np.empty((len(work.files), work.grid, work.grid))
+    for row, file, size in zip(maps, work.files, split.sizes, strict=True):
+        row[:] = score_files.read_map(file, work.grid, work.allow_constant, size)
     if work.masks is not None:
-        masks = [score_files.read_mask(work.mask_root, *names, work.grid) for names in work.masks]
+        masks = [
+            score_files.read_mask(work.mask_root, *names, work.grid, size)
+            for names, size in zip(work.masks, split.sizes, strict=True)
+        ]
         centred, edges = baselines.gaussian_map(work.grid), pxap.bin_edges(work.step)
         gaussian = sum(pxap.histogram(centred, mask, edges).astype(np.int64) for mask in masks)
     meter.update(
@@ -132,7 +135,10 @@ def prepare(options: argparse.Namespace, split_name: str, root: Path, scores_fil
             f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first "
             f"{missing[0]!r}; add them, or pass --allow-missing to evaluate the others"
         )
-    scores = score_files.read_scores(scores_file, split.ids, split.labels) if scores_file else None
+    scores = None
+    if scores_file:
+        classes = number_of_classes(options.metadata_root, options.dataset)
+        scores = score_files.read_scores(scores_file, split.ids, split.labels, classes)
     masks = None
     if options.mask_root is not None:
         masks = score_files.read_mask_list(options.metadata_root, options.dataset, split_name, split.ids)
@@ -195,7 +201,7 @@ def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     return read_split(options.metadata_root, options.dataset, options.val_split)
 
 
-def table(result: dict[str, Any]) -> str:
+def headline_table(result: dict[str, Any]) -> str:
     """The headline figures as text: one row a threshold rule, then the trivial baselines."""
     columns = [
         name
@@ -278,17 +284,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` where the results could not be written, or would replace each other or what is read."""
+    taken = {options.scores.resolve(): "--scores"} if options.scores else {}
+    for option, file in (("--json", options.json), ("--per-image", options.per_image)):
+        paths.writable_file(file, option)
+        if file is not None and (other := taken.setdefault(file.resolve(), option)) != option:
+            raise UserError(f"{option} {file} is the file of {other} as well; name another")
+
+
 @command
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     for name, least in (("workers", 1), ("bootstrap", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} is {getattr(options, name)}; give a number of at least {least}")
-    for file in (options.json, options.per_image):
-        if file is not None and file.is_dir():
-            raise UserError(f"{file} is a folder; name the file to write")
+    _check_outputs(options)
     result, meter = evaluate(options)
-    print(table(result))
+    print(headline_table(result))
     for name, (low, high) in result.get("intervals", {}).items():
         print(f"{name}: {result[name]:.2f}, 95 % interval {low:.2f} to {high:.2f}")
     if options.json is not None:

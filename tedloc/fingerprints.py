@@ -22,7 +22,7 @@ PLUMBING = (
     "tedloc.data.registry",
     "tedloc.errors",
     "tedloc.fingerprints",
-    "tedloc.installation",
+    "tedloc.errors.installation",
     "tedloc.methods.registry",
     "tedloc.metrics.compiled",
     "tedloc.paths",

@@ -5,14 +5,19 @@
 ``TEDLOC_CACHE``  folder for what can be computed again (pseudo-labels, features, rendered images)
 
 Unset, they are ``data/``, ``runs/`` and ``cache/`` in the checkout; without one, where the system keeps a user's data
-and caches (on Linux ``~/.local/share/tedloc/`` and ``~/.cache/tedloc/``).
+and caches (on Linux ``~/.local/share/tedloc/`` and ``~/.cache/tedloc/``). A relative path counts from the working
+directory where there is such a folder, otherwise from the checkout: so commands agree with notebooks, whose kernels
+work in ``notebooks/``. What the first process finds, the processes that it starts inherit.
 """
 
 import os
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+
+from tedloc.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 WEIGHTS = PACKAGE / "weights"  # towers trained by data_scripts/, shipped with the package
@@ -31,8 +36,10 @@ def root() -> Path:
 
 
 def _folder(name: str, installed: Path) -> Path:
-    here = checkout()
-    return Path(os.environ.get(f"TEDLOC_{name.upper()}") or (here / name if here else installed)).expanduser()
+    if not (given := os.environ.get(f"TEDLOC_{name.upper()}")):
+        return here / name if (here := checkout()) else installed
+    place = Path(given).expanduser()
+    return place.absolute() if place.is_absolute() or place.is_dir() else root() / place
 
 
 def data() -> Path:
@@ -45,6 +52,11 @@ def runs() -> Path:
 
 def cache() -> Path:
     return _folder("cache", platformdirs.user_cache_path("tedloc", False))
+
+
+for _name, _place in {"DATA": data, "RUNS": runs, "CACHE": cache}.items():
+    if os.environ.get(f"TEDLOC_{_name}"):
+        os.environ[f"TEDLOC_{_name}"] = str(_place())
 
 
 def notebooks() -> Path:
@@ -70,3 +82,44 @@ def replacing(target: Path):
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def no_file(path: Path) -> str | None:
+    """Why there is no file to read at ``path``, as the end of a sentence; None if there is one."""
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder where a file is expected"
+    if os.path.islink(path):
+        return "is a link that leads to no file"
+    return "is no plain file" if os.path.exists(path) else "is missing"
+
+
+def writable_file(path: Path | None, option: str) -> None:
+    """Raise ``UserError`` unless a file can be written at ``path``; for before the work whose result it takes.
+
+    option: ``--json``, for the sentence. None: nothing is to be written
+    """
+    if path is None:
+        return
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path} is a folder; name the file to write")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{option} {path} is no plain file and would be replaced by one; name another")
+    _writable(path.absolute().parent, f"{option} {path}")
+
+
+def writable_folder(path: Path, option: str) -> None:
+    """Raise ``UserError`` unless files can be written into the folder ``path``, which need not be there yet."""
+    _writable(path.absolute(), f"{option} {path}")
+
+
+def _writable(folder: Path, what: str) -> None:
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not os.path.isdir(folder):
+        raise UserError(f"{what} cannot be written: {folder} is no folder; name another place")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {folder}: {error.strerror}; name another place") from None

@@ -6,14 +6,17 @@ Ground truth is drawn dashed in bluish green and predictions solid in vermilion,
 apart where colour does not. Score maps use one perceptually even colour map.
 """
 
+import functools
 import io
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -25,6 +28,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#4
 GROUND_TRUTH = "#00c896"  # bluish green, lightened to show on dark photos
 PREDICTION = "#ff5a1f"  # vermilion, likewise
 OURS, PAPER = PALETTE[0], PALETTE[1]
+NO_LETTERS = ("Last Resort", "cm")  # fonts of placeholders, and of TeX's own order of letters
 
 _STYLE = {
     "figure.facecolor": "white",
@@ -77,6 +81,38 @@ def _has_photos(figure: Figure) -> bool:
     return any(array.ndim == 3 or array.size > 100_000 for array in arrays)
 
 
+def written(name: str) -> str:
+    """A name for a figure, so that it is drawn as it is: a dollar sign begins no formula, accents are composed.
+
+    Letters that the usual font lacks are taken from any installed font that has them. Where none has, their code points
+    are drawn in their place, and stderr says so, once a letter.
+    """
+    name = unicodedata.normalize("NFC", name)
+    return "".join(letter if letter.isspace() else _letter(letter) for letter in name).replace("$", r"\$")
+
+
+@functools.cache
+def _letter(letter: str) -> str:
+    if _has(font_manager.findfont(font_manager.FontProperties()), letter):
+        return letter
+    families = plt.rcParams["font.sans-serif"]
+    for font in font_manager.fontManager.ttflist:
+        if not font.name.startswith(NO_LETTERS) and "Emoji" not in font.name and _has(font.fname, letter):
+            if font.name not in families:
+                plt.rcParams["font.sans-serif"] = [*families, font.name]  # asked for what the ones before lack
+            return letter
+    code = f"U+{ord(letter):04X}"
+    print(
+        f"no font here has {letter} ({code}), so figures show that; install one that has it, such as Noto Sans CJK",
+        file=sys.stderr,
+    )
+    return f"[{code}]"
+
+
+def _has(font: str, letter: str) -> bool:
+    return font_manager.get_font(font).get_char_index(ord(letter)) != 0
+
+
 def _overlay() -> LinearSegmentedColormap:
     """Magma whose low end is transparent: the background of a map leaves the photo as it is."""
     colours = plt.get_cmap("magma")(np.linspace(0.15, 1.0, 256))
@@ -100,6 +136,7 @@ def show_localization(
     image: (H, W, 3) uint8 RGB or float in [0, 1].
     score_map: (h, w) in [0, 1], of any size; it is stretched over the image.
     gt_boxes, predicted_box: x0, y0, x1, y1 in pixels of the image, inclusive.
+    title: may hold formulas; names go through :func:`written`.
     """
     height, width = image.shape[:2]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
@@ -133,7 +170,8 @@ def grid_of_localizations(
     row_titles: Sequence[str] = (),
     cell: float = 1.7,
 ) -> Figure:
-    """A grid of ``show_localization`` panels: one row an image, one column a method; panel titles go below.
+    """A grid of ``show_localization`` panels: one row an image, one column a method; panel titles go below. All titles
+    are drawn as they are (:func:`written`).
 
     rows: for each row its panels, each the keyword arguments of ``show_localization`` without ``ax``.
     """
@@ -145,13 +183,13 @@ def grid_of_localizations(
         for c in range(columns):
             if c < len(panels):
                 show_localization(axes[r, c], **{**panels[c], "title": ""})
-                axes[r, c].set_xlabel(panels[c].get("title", ""), fontsize=9.5)
+                axes[r, c].set_xlabel(written(panels[c].get("title", "")), fontsize=9.5)
             else:
                 axes[r, c].axis("off")
     for ax, title in zip(axes[0], column_titles, strict=False):
-        ax.set_title(title, fontsize=11, fontweight="bold", loc="center")
+        ax.set_title(written(title), fontsize=11, fontweight="bold", loc="center")
     for ax, title in zip(axes[:, 0], row_titles, strict=False):
-        ax.set_ylabel(title, fontsize=10)
+        ax.set_ylabel(written(title), fontsize=10)
     handles = [
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=GROUND_TRUTH, linewidth=2, linestyle="--"),
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=PREDICTION, linewidth=2),

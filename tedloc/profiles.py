@@ -1,10 +1,11 @@
 """The experiments by name. Each opens with what it is, its command, its cost and what to expect."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tedloc.errors import choose
+from tedloc.errors import UserError, choose
 from tedloc.settings import (
     AnchorSettings,
     ClipESSettings,
@@ -17,6 +18,8 @@ from tedloc.settings import (
     PseudoLabelSettings,
     override,
 )
+
+EXAMPLE = """-p settings '{"optimiser.epochs": 1}', or -y 'settings: {optimiser.epochs: 1}'"""
 
 
 def aviary() -> Profile:
@@ -75,6 +78,24 @@ def tiny_imagenet() -> Profile:
     )
 
 
+def photos() -> Profile:
+    """Photos of your own, a folder a class: EfficientNet-Lite0, MiniLM anchors, the CAM of a linear classifier teaches.
+
+    papermill notebooks/your_photos.ipynb out.ipynb -p data_root FOLDER
+    """
+    return Profile(
+        name="photos",
+        paper_dataset="ILSVRC",
+        data=DataSettings(name="folder"),
+        encoder=EncoderSettings(name="efficientnet-lite0", image_size=224, mirror=False),
+        anchors=AnchorSettings(text="minilm"),
+        pseudo_labels=PseudoLabelSettings(teacher="cam"),
+        decoder=DecoderSettings(width=32),
+        optimiser=OptimiserSettings(steps=100),
+        changes=(("cam", "optimiser.steps", 1000),),
+    )
+
+
 def cub() -> Profile:
     """CUB-200-2011 at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
 
@@ -121,17 +142,27 @@ PROFILES: dict[str, Callable[[], Profile]] = {
     "smoke": smoke,
     "aviary": aviary,
     "tiny-imagenet": tiny_imagenet,
+    "photos": photos,
     "cub": cub,
     "ilsvrc": ilsvrc,
 }
 
 
-def get(name: str, changes: Mapping[str, Any] | None = None) -> Profile:
+def get(name: str, changes: Mapping[str, Any] | str | None = None) -> Profile:
     """The profile called ``name``, with settings changed by dotted name (:func:`tedloc.settings.override`).
+
+    changes: may be the JSON of such a dictionary: what ``papermill -p settings '{"loss.kd": 0}'`` hands over
 
     Raises ``UserError`` when there is no such profile or setting.
     """
     choose("profile", name, PROFILES)
+    if isinstance(changes, str):
+        try:
+            changes = json.loads(changes or "{}")
+        except json.JSONDecodeError as error:
+            raise UserError(f"settings {changes!r} are no JSON ({error}); write {EXAMPLE}") from None
+    if not isinstance(changes, Mapping | None):
+        raise UserError(f"settings are {changes!r}, which are no settings by name; write {EXAMPLE}")
     return override(PROFILES[name](), dict(changes or {}))
 
 

@@ -5,10 +5,26 @@ with its provenance beside it: paper, figure, the authors' earlier code ("family
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
 from tedloc.errors import UserError
+
+
+def added(default: Any) -> Any:
+    """A field that came later than runs that are kept: at its default it is left out of :func:`as_record`."""
+    return field(default=default, metadata={"omit_default": True})
+
+
+def as_record(settings: Any) -> dict[str, Any]:
+    """``dataclasses.asdict`` less the fields that were :func:`added` and stand at their default, for fingerprints and
+    keys: so a run of before a setting existed is still the run of its default."""
+    record = {}
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if value != each.default or not each.metadata.get("omit_default"):
+            record[each.name] = as_record(value) if dataclasses.is_dataclass(value) else value
+    return record
 
 
 @dataclass(frozen=True)
@@ -19,6 +35,11 @@ class DataSettings:
     seed: int = 0  # of rendering, or of the split into training and validation images
     per_class: int | None = None  # at most so many images a class in every split; None: all
     unreadable: str = "fatal"  # photos on disk: "skip" leaves out training images that `verify` could not read
+    # of data set "folder" alone (tedloc.data.folder); None: what lies in the folder under the usual name
+    root: str | None = added(None)  # the folder of photos
+    boxes: str | None = added(None)  # a file or folder of boxes or masks
+    classes: str | None = added(None)  # a CSV of class names
+    splits: str | None = added(None)  # a CSV of splits, or shares in percent: "70/15/15"
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,7 @@ class OptimiserSettings:
 
     kind: "sgd", or "adamw" for compared methods that were published with it (momentum is then not used)
     batch_size: of all processes together, under torchrun
+    steps: instead of epochs, for data of any size: as many epochs as come closest to it, one at least
     """
 
     kind: str = "sgd"
@@ -133,6 +155,7 @@ class OptimiserSettings:
     precision: str = "auto"  # of the forward pass: "float32", "bf16" (autocast), "auto": bf16 on a GPU only
     compile: bool = False  # torch.compile of the network: minutes at the start, faster steps on a GPU
     checkpoint_minutes: float = 10.0  # within an epoch: what a killed run loses at most
+    steps: int | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,11 @@ class Profile:
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def meaningful(self) -> bool:
+        """False for the profile that only shows that everything runs: its numbers decide nothing."""
+        return self.name != "smoke"
 
 
 def override(settings: Any, changes: dict[str, Any]) -> Any:

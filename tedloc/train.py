@@ -23,7 +23,7 @@ from tedloc.training import devices, distributed
 HEADLINE = ("MaxBoxAcc@0.5", "Top-1 Loc", "Top-5 Loc", "Top-1 CL")
 
 
-def table(metrics: dict[str, Any]) -> str:
+def routes_table(metrics: dict[str, Any]) -> str:
     """The headline figures of a run, its teacher and the centre box, as text."""
     rows = [("", *HEADLINE)]
     for name, part in (
@@ -34,7 +34,10 @@ def table(metrics: dict[str, Any]) -> str:
         if part:
             rows.append((name, *(f"{part[key]:.1f}" if part.get(key) is not None else "-" for key in HEADLINE)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    unscored = {"test": "localization is not scored", "val": "no threshold is carried over, no centre box chosen"}
+    lines += [f"no boxes in {split}: {unscored[split]}" for split in reversed(metrics.get("without boxes", ()))]
+    return "\n".join(lines)
 
 
 @command
@@ -51,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the metrics here")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
+    paths.writable_file(known.json, "--json")
     with distributed.processes(known.device):
         if distributed.rank() > 0:
             while asked := distributed.broadcast():
@@ -61,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     if known.json:
         with paths.replacing(known.json) as scratch:
             scratch.write_text((run.folder / "metrics.json").read_text())
-    print(table(run.metrics), f"\n{run.folder}", file=sys.stdout)
+    print(routes_table(run.metrics), f"\n{run.folder}", file=sys.stdout)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from tedloc import paths, profiles, runs
+from tedloc.data import open_data
 from tedloc.errors import UserError, command
 from tedloc.methods import create
 from tedloc.runs.execute import evaluate
@@ -64,9 +65,12 @@ def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[di
 
 
 def shortened(profile: Profile, method: str, share: float) -> Profile:
-    """The profile in which every stage of the method trains for a share of its epochs, at least one."""
-    stages = create(method, profile).stages()
-    return override(profile, {f"{name}.epochs": max(1, round(share * each.epochs)) for name, each in stages.items()})
+    """The profile in which every stage of the method trains for a share of its epochs or steps, at least one."""
+    changes = {}
+    for name, each in create(method, profile).stages().items():
+        kind = "epochs" if each.steps is None else "steps"
+        changes[f"{name}.{kind}"] = max(1, round(share * getattr(each, kind)))
+    return override(profile, changes)
 
 
 def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) -> dict[str, Any] | None:
@@ -105,6 +109,8 @@ def search(
     jobs: int = 1,
 ) -> pd.DataFrame:
     """All trials, one row each, the best first. jobs: processes on this machine."""
+    if not open_data(profile.data, "val").boxed:
+        raise UserError("the validation split has no boxes, so nothing says which settings are better; draw some")
     request = runs.Request(shortened(profile, method, share), method, seed, device or devices.default())
     runs.ready(request).share()
     asked = points(profile, method, trials, seed)
@@ -127,9 +133,26 @@ def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
             every.round(3).to_csv(scratch, index=False)
 
 
+def recorded(profile: str) -> pd.DataFrame:
+    """The package's record of trials under a small profile, to be read: settings in words, and which were chosen."""
+    trials = pd.read_csv(paths.TUNING / f"{profile}.csv")
+    best = trials.groupby("method")["criterion"].transform("max")
+    return trials.assign(settings=trials["settings"].map(_words), chosen=trials["criterion"] == best)
+
+
+def _words(settings: str) -> str:
+    """``area 2.0, threshold none`` of the JSON of a trial's settings by full name."""
+    short = {name.rpartition(".")[2]: value for name, value in json.loads(settings).items()}
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in short.items())
+
+
 @command
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tedloc.tune", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.tune",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings of the profile, e.g. --data.root photos",
+    )
     parser.add_argument("--profile", required=True)
     parser.add_argument("--method", required=True)
     parser.add_argument("--trials", type=int, default=TRIALS)
@@ -138,8 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=devices.default())
     parser.add_argument("--jobs", type=int, default=1, help="processes on this machine")
     parser.add_argument("--record", action="store_true", help="keep the trials in the package (tedloc/tuning/)")
-    given = parser.parse_args(arguments)
-    profile = profiles.get(given.profile)
+    given, rest = parser.parse_known_args(arguments)
+    if given.record and rest:
+        raise UserError(f"--record keeps the trials of a profile as it is; drop {' '.join(rest)}")
+    profile = profiles.from_command_line(profiles.get(given.profile), rest)
+    devices.checked(given.device)
     found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
     if given.record:
         record(profile, given.method, found)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import unicodedata
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import reference_protocol as reference
 from tedloc import evaluate
 
 IDS = [f"{kind}/{n:02d}.jpg" for kind in ("ant", "bee") for n in range(4)]
+LABELS = np.repeat([0, 5], 4)  # two of six classes
 
 
 class Folder:
@@ -26,10 +28,10 @@ class Folder:
             files = {name: [] for name in ("image_ids", "class_labels", "image_sizes", "localization")}
             for n, name in enumerate(IDS):
                 width, height = (int(v) for v in rng.integers(60, 300, 2))
-                x0, y0 = int(0.2 * width), int(0.1 * height * (n % 3))
+                x0, y0 = int(0.2 * width), int(0.15 * height * (n % 4))
                 box = (x0, y0, x0 + width // 2, y0 + height // 2)
                 files["image_ids"].append(name)
-                files["class_labels"].append(f"{name},{n // 4}")
+                files["class_labels"].append(f"{name},{LABELS[n]}")
                 files["image_sizes"].append(f"{name},{width},{height}")
                 files["localization"].append(f"{name},{box[0]},{box[1]},{box[2]},{box[3]}")
                 y, x = np.mgrid[0:1:15j, 0:1:15j]
@@ -120,8 +122,7 @@ def test_threshold_of_the_validation_maps_is_carried_over(folder):
 @pytest.mark.parametrize("suffix", [".csv", ".npy"])
 def test_class_scores_give_top_k(folder, suffix):
     result = folder.run("--scores", folder.write_scores(suffix), "--bootstrap", 20)
-    labels = np.arange(len(IDS)) // 4
-    assert result["Top-1 CL"] == 100 * (folder.scores.argmax(axis=1) == labels).mean()
+    assert result["Top-1 CL"] == 100 * (folder.scores.argmax(axis=1) == LABELS).mean()
     assert result["Top-1 Loc"] <= min(result["Top-1 CL"], result["MaxBoxAcc@0.5"])
     low, high = result["intervals"]["Top-5 CL"]
     assert low <= result["Top-5 CL"] <= high
@@ -172,7 +173,7 @@ def test_allow_missing_evaluates_the_rest_and_says_how_many(folder, capsys):
     result = folder.run("--allow-missing", "--scores", folder.write_scores(".npy"))
     assert (result["num_images"], result["num_missing"]) == (len(IDS) - 1, 1)
     kept = [n for n in range(len(IDS)) if n != 2]
-    assert result["Top-1 CL"] == 100 * (folder.scores[kept].argmax(axis=1) == np.array(kept) // 4).mean()
+    assert result["Top-1 CL"] == 100 * (folder.scores[kept].argmax(axis=1) == LABELS[kept]).mean()
     assert "1 without a map left out" in capsys.readouterr().out
 
 
@@ -213,6 +214,15 @@ def save_archive(folder):
         np.savez(file, a=np.eye(3))
 
 
+def recode(file, encoding, before=""):
+    file.write_bytes((before + file.read_text()).encode(encoding))
+
+
+def link(file):
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
 BAD = {
     "missing map": (lambda f: f.map_file(IDS[3]).unlink(), (), [IDS[3], "1 of 8", "--allow-missing"]),
     "no map at all": (lambda f: [f.map_file(n).unlink() for n in IDS], ("--allow-missing",), ["no score map"]),
@@ -245,6 +255,74 @@ BAD = {
     "grid of one": (lambda f: None, ("--grid", "1"), ["grid"]),
     "threshold of one": (lambda f: None, ("--fixed-threshold", "1"), ["fixed threshold"]),
     "no workers": (lambda f: None, ("--workers", "0"), ["--workers"]),
+    "header line": (
+        change("class_labels", 1, "image,class"),
+        (),
+        ["class_labels.txt, line 1", "remove the header line"],
+    ),
+    "semicolons": (change("class_labels", 2, f"{IDS[1]};0"), (), ["class_labels.txt, line 2", "write commas"]),
+    "tabs": (change("image_sizes", 2, f"{IDS[1]}\t60\t60"), (), ["image_sizes.txt, line 2", "write commas"]),
+    "shares for a box": (
+        change("localization", 2, f"{IDS[1]},0.1,0.2,0.7,0.8"),
+        (),
+        ["line 2", "not shares of the image"],
+    ),
+    "the whole image as shares": (change("localization", 2, f"{IDS[1]},0,0,1,1"), (), ["line 2", "is not in pixels"]),
+    "thousandths for a box": (change("localization", 2, f"{IDS[1]},100,100,999,999"), (), ["line 2", "other units"]),
+    "half a pixel": (change("localization", 2, f"{IDS[1]},10.5,2,30,40"), (), ["line 2", "numbers are whole"]),
+    "box without object": (
+        change("localization", 2, f"{IDS[1]},0,0,0,0"),
+        (),
+        ["line 2", "leave an image without an object out"],
+    ),
+    "negative box": (change("localization", 2, f"{IDS[1]},-1,2,30,40"), (), ["line 2", "begins outside its image"]),
+    "width and height for a box": (
+        change("localization", 2, f"{IDS[1]},40,40,20,30"),
+        (),
+        ["line 2", "not x, y, width, height"],
+    ),
+    "class of words": (change("class_labels", 3, f"{IDS[2]},ant"), (), ["class_labels.txt, line 3"]),
+    "half a class": (change("class_labels", 3, f"{IDS[2]},0.5"), (), ["class_labels.txt, line 3", "classes from 0"]),
+    "class too large for a number": (change("class_labels", 3, f"{IDS[2]},{10**30}"), (), ["class_labels.txt, line 3"]),
+    "negative class": (change("class_labels", 3, f"{IDS[2]},-1"), (), ["class_labels.txt", "count from 0"]),
+    "size with a thousands separator": (
+        change("image_sizes", 2, f"{IDS[1]},1,024,768"),
+        (),
+        ["image_sizes.txt, line 2"],
+    ),
+    "huge size": (change("image_sizes", 2, f"{IDS[1]},99999999,50"), (), ["image_sizes.txt, line 2", "has no size"]),
+    "backslashes": (
+        change("image_ids", 2, r"ant\01.jpg"),
+        (),
+        ["image_ids.txt, line 2", "path of Windows", "ant/01.jpg"],
+    ),
+    "absolute path": (change("image_ids", 2, "/data/ant/01.jpg"), (), ["image_ids.txt, line 2", "leads out"]),
+    "dot before a path": (change("image_ids", 2, f"./{IDS[1]}"), (), ["image_ids.txt, line 2", "write 'ant/01.jpg'"]),
+    "capitals": (change("image_ids", 2, "ant/01.JPG"), (), ["image 'ant/01.jpg'", "there is 'ant/01.JPG'"]),
+    "UTF-16": (lambda f: recode(f.file("image_ids"), "utf-16"), (), ["image_ids.txt is UTF-16 text"]),
+    "Latin-1": (lambda f: recode(f.file("image_ids"), "latin-1", "ä"), (), ["image_ids.txt, line 1", "not UTF-8"]),
+    "empty list": (lambda f: f.file("localization").write_text("\n \n"), (), ["localization.txt", "no box"]),
+    "folder for a list": (lambda f: [f.file("image_ids").unlink(), f.file("image_ids").mkdir()], (), ["is a folder"]),
+    "dangling link for a list": (lambda f: link(f.file("image_ids")), (), ["is a link that leads to no file"]),
+    "dangling link for a map": (lambda f: link(f.map_file(IDS[1])), (), ["ant/01.npy cannot be read"]),
+    "map in capitals": (
+        lambda f: f.map_file(IDS[1]).rename(f.map_file("ant/01.x").with_name("01.NPY")),
+        (),
+        [IDS[1], "1 of 8"],
+    ),
+    "map named in capitals": (
+        lambda f: (f.maps_of("test") / "ant").rename(f.maps_of("test") / "Ant"),
+        (),
+        ["not in this split", "there is 'ant/00.npy'"],
+    ),
+    "objects for a map": (save(np.array([[None, 1]], dtype=object)), (), ["ant/01.npy holds Python objects"]),
+    "half floats that overflowed": (save(np.array([[1, np.inf]], np.float16)), (), ["ant/01.npy", "infinite"]),
+    "words for a map": (save(np.array([["a", "b"]])), (), ["ant/01.npy", "<U1"]),
+    "scores are a folder": (lambda f: None, ("--scores", "."), ["--scores", "is a folder"]),
+    "maps are a file": (lambda f: None, ("--scoremap-root", __file__), ["no folder"]),
+    "output is a device": (lambda f: None, ("--per-image", "/dev/null"), ["--per-image", "no plain file"]),
+    "grid too large": (lambda f: None, ("--grid", "40000"), ["grid", "4096"]),
+    "step too small": (lambda f: None, ("--step", "1e-9"), ["step"]),
     "output is a folder": (lambda f: None, ("--per-image", "."), ["folder"]),
     "mask list": (lambda f: None, ("--mask-root", "."), ["localization.txt, line 1"]),
 }
@@ -263,7 +341,134 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(folder, capsys, case):
     assert not list(folder.root.rglob("*out*.json"))
 
 
+def test_a_map_with_width_first_is_refused(folder, capsys):
+    width, height = (int(side) for side in folder.file("image_sizes").read_text().splitlines()[1].split(",")[1:])
+    assert width != height
+    np.save(folder.map_file(IDS[1]), np.random.default_rng(0).random((height, width)))
+    folder.run()
+    np.save(folder.map_file(IDS[1]), np.random.default_rng(0).random((width, height)))
+    with pytest.raises(SystemExit):
+        folder.run()
+    assert "which is (width, height) of its image; turn it over" in capsys.readouterr().err
+
+
+def test_boxes_given_as_width_and_height_are_remarked_on(folder, recwarn):
+    lines = (line.split(",") for line in folder.file("localization").read_text().splitlines())
+    boxes = [(name, *map(int, box)) for name, *box in lines]
+    text = "\n".join(f"{name},{x0},{y0},{x1 - x0},{y1 - y0}" for name, x0, y0, x1, y1 in boxes)
+    assert folder.run()["num_images"] == len(IDS) and not recwarn.list
+    folder.file("localization").write_text(text)
+    with pytest.warns(UserWarning, match="were they given as x, y, width, height"):
+        try:
+            folder.run()
+        except SystemExit:
+            pass  # some of them are turned over
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte-order mark"])
+@pytest.mark.parametrize("end", ["\r\n", "  \n\n"], ids=["CRLF", "trailing blanks"])
+def test_lists_of_any_editor_give_the_same_figures(folder, mark, end):
+    before = folder.run("--scores", folder.write_scores(".csv"))
+    for file in [*folder.metadata.rglob("*.txt"), folder.root / "scores.csv"]:
+        blanks = end if file.suffix == ".txt" else end.lstrip(" ")
+        file.write_bytes(mark + file.read_text().replace("\n", blanks).encode())
+    assert folder.run("--scores", folder.root / "scores.csv") == before
+
+
+def test_numbers_may_be_written_as_floats_and_names_in_either_form(folder):
+    before = folder.run()
+    name = "ant/Möwe.jpg"
+    for kind in ("image_sizes", "localization"):
+        file = folder.file(kind)
+        lines = (line.split(",") for line in file.read_text().splitlines())
+        file.write_text(
+            "\n".join(", ".join([name, *(f"{number}.0" for number in numbers)]) for name, *numbers in lines)
+        )
+    assert folder.run() == before
+    for number, file in enumerate((folder.metadata / "CUB" / "test").iterdir()):
+        form = ("NFC", "NFD")[number % 2]
+        file.write_text(file.read_text().replace(IDS[1], unicodedata.normalize(form, name)))
+    folder.map_file(IDS[1]).rename(folder.map_file(unicodedata.normalize("NFD", name)))
+    assert folder.run()["MaxBoxAccV2"] == before["MaxBoxAccV2"]
+
+
+def test_maps_are_found_through_links_but_not_round_in_circles(folder):
+    before, root = folder.run(), folder.maps_of("test")
+    (root / "ant").rename(folder.root / "ants")
+    (root / "ant").symlink_to(folder.root / "ants")
+    (root / "bee" / "round").symlink_to(root)
+    folder.map_file(IDS[0]).rename(folder.root / "0.npy")
+    folder.map_file(IDS[0]).symlink_to(folder.root / "0.npy")
+    assert folder.run() == before
+
+
+def test_masks_need_no_sizes_and_one_mask_may_be_shared(folder):
+    masks = folder.root / "masks"
+    masks.mkdir()
+    cv2.imwrite(str(masks / "a,b.png"), np.eye(224, dtype=np.uint16))
+    folder.file("localization").write_text("\n".join(f"{name},a.png," for name in IDS))
+    (masks / "a,b.png").rename(masks / "a.png")
+    folder.file("image_sizes").unlink()
+    assert 0 < folder.run("--mask-root", masks)["PxAP"] < 100
+
+
+def test_a_column_for_the_background_is_noticed_where_the_classes_are_known(folder, capsys):
+    """Labels with gaps are a part of a larger numbering, and scores may have more columns; labels without may not."""
+    assert "Top-1 CL" in folder.run("--scores", folder.write_scores(".npy"))
+    for split in ("val", "test"):
+        file = folder.file("class_labels", split)
+        file.write_text(file.read_text().replace(",5", ",1"))
+    for columns in (1, 3):
+        np.save(folder.root / "scores.npy", folder.scores[:, :columns])
+        with pytest.raises(SystemExit):
+            folder.run("--scores", folder.root / "scores.npy")
+        assert f"scores for {columns} classes, the split has 2 (0 to 1)" in capsys.readouterr().err
+    np.save(folder.root / "scores.npy", folder.scores[:, :2])
+    assert folder.run("--scores", folder.root / "scores.npy")["Top-5 CL"] == 100
+    for split in ("val", "test"):
+        file = folder.file("class_labels", split)
+        file.write_text(file.read_text().replace(",1", ",2").replace(",0", ",1"))
+    with pytest.raises(SystemExit):
+        folder.run("--scores", folder.root / "scores.npy")
+    assert "the split has the class 2, and classes count from 0" in capsys.readouterr().err
+
+
+MASKS = {
+    "absent": ("b.png,", "b.png is missing"),
+    "out of the folder": ("../b.png,", "leads out of its folder"),
+    "backslashes": (r"x\b.png,", "is a path of Windows"),
+    "no mask": (",", "is not image,mask,ignore"),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_a_bad_list_of_masks_is_named(folder, capsys, case):
+    fields, said = MASKS[case]
+    cv2.imwrite(str(folder.root / "a.png"), np.eye(224, dtype=np.uint8))
+    folder.file("localization").write_text("\n".join([f"{IDS[0]},{fields}", *(f"{name},a.png," for name in IDS[1:])]))
+    with pytest.raises(SystemExit):
+        folder.run("--mask-root", folder.root)
+    assert said in capsys.readouterr().err
+
+
 SCORES = {
+    "index column": (lambda text: "\n".join(f"{n},{line}" for n, line in enumerate(text.splitlines())), "is an index"),
+    "semicolons": (lambda text: text.replace(",", ";"), "separated by semicolons"),
+    "decimal commas": (lambda text: text.replace(",", ";").replace(".", ","), "separated by semicolons"),
+    "tabs": (lambda text: text.replace(",", "\t"), "separated by tabs"),
+    "underscores": (lambda text: text.replace(",0.", ",1_0.", 1), "not all numbers"),
+    "infinity": (lambda text: text.rsplit(",", 1)[0] + ",inf", "an infinite value"),
+    "capitals": (lambda text: text.replace(IDS[0], IDS[0].upper()), f"there is '{IDS[0].upper()}'"),
+    "columns of numbers in another order": (
+        lambda text: "image,1,0,2,3,4,5\n" + text.partition("\n")[2],
+        "sort them by class number",
+    ),
+    "columns of folders in another order": (
+        lambda text: "image,bee,b,c,d,e,ant\n" + text.partition("\n")[2],
+        "column 2 is called 'bee', which is class 5",
+    ),
+    "an open quote": (lambda text: text + '\n"x', "is not CSV"),
+    "nothing": (lambda text: "", "no class scores for image"),
     "missing image": (lambda text: "\n".join(text.splitlines()[:-1]), IDS[0]),
     "not a number": (lambda text: text.replace("\nbee/03.jpg,", "\nbee/03.jpg,high,"), "not all numbers"),
     "too few columns": (lambda text: text.rsplit(",", 1)[0], "scores, others have"),

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tedloc import installation, paths
-from tedloc.errors import UserError
+from tedloc import paths
+from tedloc.errors import UserError, installation
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {
@@ -120,7 +120,7 @@ def test_nothing_is_asked_for_that_no_module_imports():
 def test_every_import_is_of_a_package_that_an_extra_brings(module):
     own = third_party(imports(SOURCES[module]))
     known = set().union(*map(set, installation.BRINGS.values()))
-    assert own <= known, f"add it to pyproject.toml and tedloc.installation.BRINGS: {own - known}"
+    assert own <= known, f"add it to pyproject.toml and tedloc.errors.installation.BRINGS: {own - known}"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Profiles and their settings: all known, changed by name, refused by name."""
 
+import dataclasses
 import subprocess
 
 import pytest
@@ -7,13 +8,18 @@ import pytest
 from tedloc import fingerprints, paths, profiles, runs
 from tedloc.errors import UserError
 from tedloc.methods import create, optimisers
-from tedloc.settings import override
+from tedloc.settings import DataSettings, as_record, override
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_can_be_made_and_fingerprinted(name):
     profile = profiles.get(name)
     assert profile.name == name and len(fingerprints.digest(profile)) == 64
+
+
+def test_numbers_mean_something_in_every_profile_but_smoke_and_no_fingerprint_depends_on_that():
+    assert [name for name in profiles.PROFILES if not profiles.get(name).meaningful] == ["smoke"]
+    assert "meaningful" not in {field.name for field in dataclasses.fields(profiles.get("smoke"))}
 
 
 def test_an_unknown_profile_is_named_with_those_that_exist():
@@ -40,6 +46,26 @@ def test_settings_change_by_dotted_name():
 def test_a_wrong_change_is_refused_by_name(change, complaint):
     with pytest.raises(UserError, match=complaint):
         override(profiles.get("smoke"), change)
+
+
+def test_settings_may_come_as_papermill_hands_over_its_parameter():
+    assert profiles.get("smoke", '{"optimiser.epochs": 7, "loss.kd": 0}').optimiser.epochs == 7
+    assert profiles.get("smoke", "") == profiles.get("smoke", "{}") == profiles.get("smoke")
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ("{'optimiser.epochs': 7}", r"are no JSON .*; write -p settings '\{\"optimiser.epochs\": 1\}', or -y"),
+        ("optimiser.epochs=7", "are no JSON"),
+        ("[1, 2]", "settings are \\[1, 2\\], which are no settings by name"),
+        (7, "settings are 7, which are no settings by name"),
+        ('{"optimiser.epochs": "7"}', "setting 'optimiser.epochs' cannot be '7'"),
+    ],
+)
+def test_a_parameter_that_is_no_dictionary_is_refused(changes, complaint):
+    with pytest.raises(UserError, match=complaint):
+        profiles.get("smoke", changes)
 
 
 def test_the_command_line_changes_settings():
@@ -91,3 +117,20 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
     assert len(committed) == 12
     (package / "inner.py").write_text("a = 2\n")
     assert runs.provenance()["commit"] == f"{committed}+changes"
+
+
+def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default():
+    plain, other = DataSettings(), DataSettings(root="photos")
+    assert "root" not in as_record(plain) and as_record(other) == as_record(plain) | {"root": "photos"}
+    assert as_record(profiles.get("smoke").pseudo_labels)["clip_es"]["siblings"] is True  # all the way down
+
+
+@pytest.mark.parametrize(
+    "method, key",
+    [
+        ("tedloc", "f656abb85e114fe7"),
+        ("c2am", "1eb8b01a62595983"),
+    ],
+)
+def test_checkpoints_of_the_first_edition_still_carry_the_key_of_their_settings(method, key):
+    assert fingerprints.digest(create(method, profiles.get("aviary")).settings()).startswith(key)

@@ -58,11 +58,31 @@ def test_a_trial_shortens_every_stage():
     epochs = [{name: each.epochs for name, each in optimisers(create("c2am", p).own).items()} for p in (full, half)]
     assert epochs == [{"optimiser": 10, "contrast": 5}, {"optimiser": 5, "contrast": 2}]
     assert tune.shortened(full, "tedloc", 0.5).optimiser.epochs == full.optimiser.epochs / 2
+    stepped = override(full, {"optimiser.steps": 100})
+    assert tune.shortened(stepped, "tedloc", 0.5).optimiser == override(stepped, {"optimiser.steps": 50}).optimiser
+
+
+def test_trials_of_changed_settings_are_not_recorded_as_the_profiles(capsys):
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--profile", "smoke", "--method", "cam", "--record", "--data.seed", "1"])
+    assert (
+        stop.value.code == 2 and "keeps the trials of a profile as it is; drop --data.seed" in capsys.readouterr().err
+    )
 
 
 def test_a_method_without_settings_is_refused_by_name():
     with pytest.raises(UserError, match="'clip-es' has no settings"):
         tune.space(PROFILE, "clip-es")
+
+
+def test_the_record_is_read_with_settings_in_words_and_the_chosen_trial_of_each_method():
+    found = tune.recorded("aviary")
+    assert set(found.loc[found["chosen"], "method"]) == set(found["method"])
+    for _, trials in found.groupby("method"):
+        assert trials.loc[trials["chosen"], "criterion"].eq(trials["criterion"].max()).all()
+    assert "learning_rate 0.02, area 2.0" in set(found.loc[found["method"] == "bas", "settings"])
+    assert not found["settings"].str.contains("{").any()
+    assert tune._words('{"methods.ddt.whiten": null}') == "whiten none"
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name.partition(":")[0] == name])

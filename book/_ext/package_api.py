@@ -20,6 +20,9 @@ COLUMN = re.compile(r"^(?:(?P<term>\S(?:.{0,38}?\S)??):?\s{2,}|(?P<name>[\w.`*]+
 ITEM = re.compile(r"^(?P<mark>[-*]|\d+\.) +(?P<text>\S.*)$")
 
 
+OWN = "   :ignore-module-all:"  # what a room's face hands on stands with the module that defines it
+
+
 def escape(text: str) -> str:
     """Keep ``code`` and roles; let every other character stand for itself, and "L. Welch" be no list of letters."""
     pieces = MARKUP.split(text)
@@ -75,7 +78,7 @@ class PackageApi(SphinxDirective):
         sections = nodes.section()
         sections.document = self.state.document
         for name in (name for each in self.arguments[0].split() for name in modules(each)):
-            text = [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", ""]
+            text = [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", OWN, ""]
             self.state.nested_parse(StringList(text, source=name), 0, sections, match_titles=1)
         return sections.children
 

@@ -35,10 +35,15 @@ class Finding:
     evidence: str
     follows: str
 
+    @property
+    def holds(self) -> bool | None:
+        """True where everything agrees, None where it cannot be decided or holds in part, else False."""
+        return True if self.word == CONSISTENT else None if self.word in (UNDECIDED, IN_PART) else False
+
 
 def localization(number: int) -> pd.DataFrame:
     """A localization table, one line a row and data set: row, dataset, the metrics (Table 5: and CL)."""
-    wide = paper.table(number).pivot(index=["row", "dataset"], columns="column", values="value")
+    wide = paper.printed_table(number).pivot(index=["row", "dataset"], columns="column", values="value")
     return wide.reset_index().rename_axis(columns=None)
 
 
@@ -72,7 +77,7 @@ def permuted_rows() -> list[tuple[str, str]]:
 
 def compared_methods() -> list[str]:
     """Rows of Table 1 that quote somebody else's numbers, in its order."""
-    return [row for row in dict.fromkeys(paper.table(1)["row"]) if row not in ("CLIP-ES", "TeD-Loc")]
+    return [row for row in dict.fromkeys(paper.printed_table(1)["row"]) if row not in ("CLIP-ES", "TeD-Loc")]
 
 
 def against_published() -> pd.DataFrame:

@@ -230,7 +230,7 @@ def better_than_g() -> Finding:
 
 
 def losses_add_up() -> Finding:
-    rows = paper.table(2)["value"].tolist()
+    rows = paper.printed_table(2)["value"].tolist()
     return Finding(
         "Each loss adds to MaxBoxAcc on CUB (Table 2)",
         CONSISTENT if rows == sorted(rows) and len(set(rows)) == len(rows) else IMPOSSIBLE,
@@ -283,7 +283,7 @@ def counts_over_the_test_set() -> Finding:
 
 
 def clip_es_rows() -> Finding:
-    rows = [row for row in paper.table(1)["row"].unique() if row.startswith("CLIP-ES")]
+    rows = [row for row in paper.printed_table(1)["row"].unique() if row.startswith("CLIP-ES")]
     return Finding(
         "Table 1's first two rows are CLIP-ES with true and with predicted class (caption, 4.1)",
         CONSISTENT if len(rows) == 2 else MISLABELLED,
@@ -293,7 +293,7 @@ def clip_es_rows() -> Finding:
 
 
 def dips_row() -> Finding:
-    missing = "DiPS" not in set(paper.table(1)["row"]) and any("DiPS" in q for q in paper.quotes("baselines"))
+    missing = "DiPS" not in set(paper.printed_table(1)["row"]) and any("DiPS" in q for q in paper.quotes("baselines"))
     return Finding(
         "TeD-Loc is compared with DiPS (4.1)",
         REFUTED if missing else CONSISTENT,

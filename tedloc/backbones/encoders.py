@@ -8,6 +8,7 @@ position embeddings are resampled for other input sizes).
 
 import importlib.util
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,8 +47,8 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> "Encoder":
         return super().train(False)
 
-    def preprocess(self, images: list[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) float32 from B RGB images (H, W, 3) uint8 of any size; see ``to_input``."""
+    def preprocess(self, images: Iterable[np.ndarray]) -> Tensor:
+        """(B, 3, S, S) float32 from B RGB images (H, W, 3) uint8 of any size, taken one by one; see ``to_input``."""
         return to_input(images, self.image_size, self.mean, self.std)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
         return features[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
 
-def to_input(images: list[np.ndarray], size: int, mean, std) -> Tensor:
+def to_input(images: Iterable[np.ndarray], size: int, mean, std) -> Tensor:
     """(B, 3, size, size) float32: resized to the square, whatever the aspect, nothing cut off; normalised.
 
     That is the benchmark's test transform, done as it does it: Pillow's bilinear filter, which smooths when

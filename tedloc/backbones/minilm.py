@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from tedloc.errors import UserError
 
-DIM = 384
 MAX_TOKENS = 256  # the model's own limit (sentence_bert_config.json)
 BATCH = 256  # prompts at a time
 

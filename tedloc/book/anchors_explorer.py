@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from tedloc import anchors
+from tedloc.book import examples
 from tedloc.book.explorer import Explorer
 from tedloc.errors import UserError
 
@@ -29,7 +30,7 @@ def orthogonalization(texts: Mapping[str, Tensor], class_names: Sequence[str], b
     texts: by name of the text encoder, (K, d) embeddings of the K class names. Of more than ``MOST_CLASSES`` classes
     so many are shown, evenly spaced; all K take part in the orthogonalization and in the summaries.
     """
-    shown = np.unique(np.linspace(0, len(class_names) - 1, min(MOST_CLASSES, len(class_names))).round().astype(int))
+    shown = examples.evenly(len(class_names), MOST_CLASSES)
     upper = np.triu_indices(len(shown), 1)
     made = []
     for name, text in texts.items():

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from tedloc.book import report
 from tedloc.book.report import Verdict, number, verdict
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
@@ -70,6 +73,11 @@ def meters(runs: Sequence[Run], route: str | None = None, split: str = "test") -
 @lru_cache(maxsize=128)
 def _meter(folder: Path, route: str, split: str) -> LocalizationMeter:
     return Run(folder).meter(route, split)
+
+
+def by_image(meter: LocalizationMeter, ids: Sequence[str]) -> pd.DataFrame:
+    """``meter.per_image()`` of these images, one line each, in their order."""
+    return meter.per_image().set_index("id").loc[list(ids)]
 
 
 def box_meter(size: tuple[float, float], images: ImageSet, grid: int = 224) -> LocalizationMeter:
@@ -222,8 +230,21 @@ def judge_best(
     return verdict(claim, holds if decidable else None, before + evidence)
 
 
-def provenance(profile: Profile, runs: Sequence[Run]) -> dict:
-    """What ``report.measured_on`` wants to know, from runs of one variant."""
+def caution(profile: Profile) -> str:
+    """A word below verdicts of a profile whose numbers mean nothing; empty for any other."""
+    return "" if profile.meaningful else "The smoke profile decides nothing."
+
+
+def checked(profile: Profile, table: str) -> str:
+    """The caption of the verdicts on one of the paper's tables."""
+    if profile.meaningful:
+        return f"Claims of {table}, checked in this profile."
+    return "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing."
+
+
+def measured_on(profile: Profile, runs: Sequence[Run], **more: Any) -> dict[str, Any]:
+    """The provenance (``report.measured_on``) of runs of one variant. more: what it says besides, or instead"""
     first = runs[0].metrics["provenance"]
     known = {key: first[key] for key in ("dataset", "split", "num_images", "device", "date", "commit", "synthetic")}
-    return known | {"profile": profile.name, "seeds": [run.metrics["provenance"]["seed"] for run in runs]}
+    seeds = [run.metrics["provenance"]["seed"] for run in runs]
+    return report.measured_on(**known | {"profile": profile.name, "seeds": seeds} | more)

@@ -41,11 +41,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tedloc import plots
-from tedloc.book import embedded
+from tedloc.book import embedded, evidence, examples
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
 from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs.run import Run
 
 HALF = 0.5  # the IoU from which on a box counts
 LIMIT = 1_200_000  # characters of JSON a piece may take: a page stays below 2 MB
@@ -99,11 +100,10 @@ def payload(page: str, kind: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def by_rank(meter: LocalizationMeter, ids: Sequence[str], count: int) -> list[int]:
-    """Positions in ``ids`` of ``count`` images at even ranks of the meter's IoU, from its best to its worst."""
-    iou = meter.per_image().set_index("id").loc[list(ids), "iou"].to_numpy()
-    order = np.argsort(-iou, kind="stable")
-    return [int(order[rank]) for rank in np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+def of_run(run: Run, route: str) -> Method:
+    """A finished run by one of its routes, as a method to be explored."""
+    test, val = (evidence.meters([run], route, split)[0] for split in ("test", "val"))
+    return Method(test, val, run.maps()[route])
 
 
 def localization(
@@ -122,8 +122,9 @@ def localization(
         raise UserError(
             f"evaluation.grid is {meter.grid}; the explorer keeps coordinates as bytes, so set it to at most 256"
         )
+    iou = evidence.by_image(meter, [images.ids[i] for i in kept])["iou"]
     for shown in range(count, 0, -1):
-        chosen = by_rank(meter, [images.ids[i] for i in kept], shown)
+        chosen = examples.by_rank(iou, shown)
         made = Explorer(
             "explorer",
             {
@@ -296,7 +297,7 @@ def static_localization(explored: Explorer, methods: Sequence[str], count: int =
     """The figure for a page without JavaScript: some images under some methods, each at its oracle threshold."""
     data = explored.payload
     numbers = [n for n, made in enumerate(data["methods"]) if made["name"] in methods]
-    chosen = np.unique(np.linspace(0, len(data["images"]) - 1, min(count, len(data["images"]))).round().astype(int))
+    chosen = examples.evenly(len(data["images"]), count)
     panels, titles = [], []
     for i in chosen:
         shown = data["images"][i]

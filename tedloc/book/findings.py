@@ -28,6 +28,8 @@ from tedloc.runs.run import Run
 from tedloc.settings import Profile
 
 SMOKE = "smoke"  # proves that everything runs; what it finds is never stored
+TITLES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}  # every book has these columns,
+PAPERS = ("cub", "ilsvrc")  # and one for the paper's own data sets
 
 
 def headline(
@@ -98,9 +100,22 @@ def computed(profile: str) -> dict[str, dict[str, Any]]:
     return {name: finding for name, finding in found.items() if finding}
 
 
-def stored() -> dict[str, dict[str, Any]]:
+def kept() -> dict[str, dict[str, Any]]:
     """The findings that are kept with the package, by profile."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(chapters.RESULTS.glob("*.json"))}
+
+
+def at_hand(profile: str) -> dict[str, dict[str, Any]]:
+    """The findings of this build, and for profiles that were not computed in it those kept with the package."""
+    here = computed(profile)
+    return here | {name: finding for name, finding in kept().items() if name not in here}
+
+
+def page_columns(profile: str, found: Collection[str]) -> dict[str, list[str]]:
+    """The columns of the page *What holds*, title -> profiles: the book's profile, those that every book shows, any
+    other that has findings, and the paper's two data sets as one."""
+    order = [name for name in dict.fromkeys([profile, *TITLES, *found]) if name not in PAPERS]
+    return {TITLES.get(name, name): [name] for name in order} | {"CUB, ILSVRC": list(PAPERS)}
 
 
 def record() -> list[str]:
@@ -138,8 +153,8 @@ def origin(finding: Mapping[str, Any]) -> str:
     """``computed 2026-01-31 at commit abc``, with ``stored,`` before it for one that is kept with the package."""
     stories = list(finding["chapters"].values())
     commits = ", ".join(dict.fromkeys(story["commit"] for story in stories))
-    kept = "stored, " if "recorded" in finding else ""
-    return f"{kept}computed {max(story['date'] for story in stories)} at commit {commits}"
+    stored = "stored, " if "recorded" in finding else ""
+    return f"{stored}computed {max(story['date'] for story in stories)} at commit {commits}"
 
 
 def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -164,7 +179,7 @@ def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def table(
+def claims_table(
     found: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]], ran: Collection[str], caption: str = ""
 ) -> report.Table:
     """Claims, where the paper makes them, and one column a group of profiles with verdict and evidence.
@@ -190,3 +205,38 @@ def counts(found: Iterable[Mapping[str, Any]], profile: str) -> dict[str, int]:
     """How many claims hold, do not hold and cannot be decided in a profile."""
     verdicts = [claim["verdicts"][profile]["holds"] for claim in found if profile in claim["verdicts"]]
     return {report.label(holds): verdicts.count(holds) for holds in (True, False, None)}
+
+
+def summary(
+    found: Sequence[Mapping[str, Any]], findings: Mapping[str, Mapping[str, Any]], profiles: Iterable[str]
+) -> pd.DataFrame:
+    """One line a profile: how many of the claims were tested, how many of them hold, do not hold and cannot be decided,
+    and where the verdicts come from; empty cells for a profile without findings."""
+    lines = {}
+    for name in profiles:
+        counted = counts(found, name)
+        if name not in findings:
+            counted = dict.fromkeys(counted)
+        where = origin(findings[name]) if name in findings else report.NOT_RUN
+        tested = sum(counted.values()) if name in findings else None
+        lines[name] = {"tested": tested, **counted, "where the verdicts come from": where}
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("profile")
+
+
+def everywhere(found: Iterable[Mapping[str, Any]], profiles: Sequence[str]) -> list[str]:
+    """Names of the claims that hold in each of two or more profiles."""
+    return [
+        claim["name"]
+        for claim in found
+        if len(profiles) > 1 and all(claim["verdicts"].get(name, {}).get("holds") for name in profiles)
+    ]
+
+
+def refuted(found: Iterable[Mapping[str, Any]], profiles: Sequence[str]) -> list[tuple[str, str]]:
+    """(claim's name, profile) of the claims that do not hold, profile by profile."""
+    return [
+        (claim["name"], name)
+        for name in profiles
+        for claim in found
+        if claim["verdicts"].get(name, {}).get("holds") is False
+    ]

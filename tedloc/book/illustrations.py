@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tedloc import losses
 from tedloc.errors import UserError
+from tedloc.metrics import boxes
 from tedloc.model import Output, pool
 from tedloc.sampler import Samples, sample
 from tedloc.settings import LossSettings
@@ -96,6 +97,11 @@ def score_shares(output: Output, anchor: Tensor) -> tuple[Tensor, Tensor]:
     return weights, weights * torch.einsum("dhw,d->hw", output.z[0], anchor)
 
 
+def fewest(weights: Tensor, share: float = 0.5) -> int:
+    """How many of the largest weights, which sum to one, it takes to reach a share of them."""
+    return 1 + int((weights.flatten().sort(descending=True).values.cumsum(0) < share).sum())
+
+
 class Pull(NamedTuple):
     """Where one loss moves the patches of an image; each (H, W), zero where it does not reach.
 
@@ -142,6 +148,12 @@ def overlap(score_map: np.ndarray, truth: np.ndarray, share: float = 0.5) -> Ove
     high = score_map > share * score_map.max()
     both = np.count_nonzero(high & truth)
     return Overlap(both / high.sum() if high.any() else float("nan"), both / np.count_nonzero(truth))
+
+
+def overlaps(maps: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N, 2) :class:`Overlap` of each map (N, h, w) of any range, as the protocol stretches it, with truth
+    (N, grid, grid) bool."""
+    return np.array([overlap(boxes.to_grid(each, len(mask)), mask) for each, mask in zip(maps, truth, strict=True)])
 
 
 def typical(values: np.ndarray, centre: np.ndarray) -> int:

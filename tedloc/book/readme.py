@@ -12,11 +12,10 @@ from typing import Any
 import matplotlib
 
 from tedloc import paths, plots, profiles, runs
-from tedloc.book import compared, evidence, findings, report
+from tedloc.book import compared, findings, localized, report
 from tedloc.cost import plan
 from tedloc.data import open_data
 from tedloc.errors import UserError
-from tedloc.metrics import boxes
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
 KINDS = {"aviary": "synthetic birds", "tiny-imagenet": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
@@ -88,7 +87,7 @@ def hours() -> str:
 
 def sections() -> dict[str, str]:
     """The computed parts by the name of their markers."""
-    return {"results": results(findings.stored()), "hours": hours()}
+    return {"results": results(findings.kept()), "hours": hours()}
 
 
 def renewed(text: str, parts: Mapping[str, str]) -> str:
@@ -129,26 +128,15 @@ def picture(profile: str = "aviary") -> Path:
     named = {row.label: row for row in rows}
     wanted = {row.label: row for row in (named["CAM"], teacher, named["TeD-Loc"])}
     found = runs.collect_named({label: row.requests(chosen, chosen.seeds[:1]) for label, row in wanted.items()})
-    route = {label: row.route or found[label][0].routes[0] for label, row in wanted.items()}
     images, grid = open_data(chosen.data, "test"), chosen.evaluation.grid
-    tables = {label: evidence.meters(found[label], route[label])[0].per_image().set_index("id") for label in wanted}
-    maps = {label: found[label][0].maps() for label in wanted}
-    kept = list(maps["TeD-Loc"]["index"])
-    ranked = sorted(kept, key=lambda i: -tables["TeD-Loc"].loc[images.ids[i], "iou"])
-    panels = []
-    for i in (ranked[round(share * (len(ranked) - 1))] for share in (0.25, 0.5, 0.75)):
-        line = [{"image": images.image(i), "gt_boxes": images.boxes[i]}]
-        for label in wanted:
-            line.append(
-                {
-                    "image": images.image(i),
-                    "score_map": boxes.to_grid(maps[label][route[label]][kept.index(i)], grid),
-                    "gt_boxes": images.boxes[i],
-                    "predicted_box": tables[label].loc[images.ids[i], ["x0", "y0", "x1", "y1"]],
-                    "title": f"IoU {tables[label].loc[images.ids[i], 'iou']:.2f}",
-                }
-            )
-        panels.append(line)
+    shown = {
+        label: localized.Localized(found[label][0], row.route_of(found[label][0]), images, grid)
+        for label, row in wanted.items()
+    }
+    panels = [
+        [{"image": images.image(i), "gt_boxes": images.boxes[i]}, *(each.panel(i) for each in shown.values())]
+        for i in shown["TeD-Loc"].by_iou(5)[1:4]
+    ]
     figure = plots.grid_of_localizations(panels, ["image", *(name.replace(" (", "\n(") for name in wanted)])
     target = paths.book() / PICTURE
     with paths.replacing(target) as scratch:

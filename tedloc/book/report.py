@@ -1,6 +1,6 @@
 """How every table of the book looks: the paper's number, ours, the difference, and what ours is measured on.
 
-``comparison`` puts measured numbers beside printed ones, ``table`` shows any other frame, ``verdicts`` says
+``comparison`` puts measured numbers beside printed ones, ``plain_table`` shows any other frame, ``verdicts`` says
 claim by claim whether it holds. All give a ``tedloc.book.table.Table``, which shows itself as HTML (light and dark,
 wide tables scroll in their own box), as Markdown and as plain text.
 """
@@ -29,7 +29,8 @@ __all__ = [
     "measured",
     "measured_on",
     "number",
-    "table",
+    "plain_table",
+    "plural",
     "verdict",
     "verdicts",
 ]
@@ -61,6 +62,11 @@ def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> s
     return f"{number(seeds.mean(), decimals)} ± {number(seeds.std(ddof=1), decimals)} (n={len(seeds)})"
 
 
+def plural(count: int, word: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def measured_on(**known) -> dict:
     """A provenance dict with today's date and the checkout's commit filled in."""
     try:
@@ -74,7 +80,7 @@ def measured_on(**known) -> dict:
     return filled
 
 
-def table(
+def plain_table(
     frame: pd.DataFrame,
     caption: str = "",
     decimals: int | Mapping[str, int] = 1,

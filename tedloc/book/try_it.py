@@ -18,7 +18,7 @@ import base64
 import gzip
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tedloc import onnx_export, plots
-from tedloc.book import embedded
+from tedloc import export, plots
+from tedloc.book import embedded, examples
 from tedloc.cost.complexity import count_parameters
 from tedloc.data.aviary_drawing import render
-from tedloc.predict import Found, Localizer
+from tedloc.runs.localizer import Found, Localizer
 
 ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
 STOPS = 32  # of the overlay's colour map
@@ -78,7 +78,7 @@ class Page:
         )
 
     def payload(self, story: dict[str, Any], path: str, weight: int) -> dict[str, Any]:
-        """What the script in the page reads. story: of the exported model (``tedloc.onnx_export``)."""
+        """What the script in the page reads. story: of the exported model (``tedloc.export``)."""
         return {
             "model": path,
             "megabytes": round(weight / 1e6, 1),
@@ -113,7 +113,7 @@ def exported(localizer: Localizer) -> tuple[bytes, dict[str, Any]]:
     """The localizer as the bytes of an ONNX file, and its story."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
-        story = onnx_export.export(localizer, file)
+        story = export.to_onnx(localizer, file)
         return file.read_bytes(), story
 
 
@@ -126,15 +126,19 @@ def data_uri(image: np.ndarray) -> str:
 
 def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
     """Test pictures spread evenly over a split, with PyTorch's answers; for the aviary also a scene without a bird."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
     found = [
         Sample(image, images.class_names[images.labels[i]], images.boxes[i][0], localizer(image))
-        for i, image in ((i, images.image(i)) for i in chosen)
+        for i, image in ((i, images.image(i)) for i in examples.evenly(len(images), count))
     ]
     if images.name == "aviary":
         scene = render("try-it/empty", None).image
         found.append(Sample(scene, "a scene without a bird", None, localizer(scene)))
     return found
+
+
+def best_shares(localizer: Localizer, pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """(N,) softmax share of the best class on each picture."""
+    return np.array([localizer.shares(localizer(picture).scores).max() for picture in pictures])
 
 
 def describe(localizer: Localizer, sample: Sample) -> str:

@@ -8,16 +8,19 @@ matrices and convolutions are counted (2 m n k); normalisations, activations, so
 kept apart in ``Cost.attention_flops``, because counters in use differ in whether they see it.
 """
 
+import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -178,22 +181,6 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-def vit_flops(
-    depth: int, width: int, patches: int, patch_values: int, hidden: int, class_token: bool = True, gated: bool = False
-) -> int:
-    """FLOPs of a plain ViT in closed form, the check on the counter.
-
-    depth blocks of width C on N tokens: 2 N C (4 C) for the projections of attention, 2 (2 N^2 C) for its two
-    products, 2 N C (2 M) for an MLP of hidden width M (3 M when gated); patch embedding 2 (patches) (values)
-    C.
-    """
-    tokens = patches + class_token
-    projections = 8 * tokens * width**2
-    products = 4 * tokens**2 * width
-    mlp = (6 if gated else 4) * tokens * width * hidden
-    return depth * (projections + products + mlp) + 2 * patches * patch_values * width
-
-
 @dataclass(frozen=True)
 class Latency:
     """Time of one pass in milliseconds: median and quartiles over ``passes``, and the conditions."""
@@ -237,6 +224,18 @@ def latencies(
             if real is not part:
                 part.module.to("meta")  # a system's parts need not fit into memory together
     return found
+
+
+def image_time(parts: Sequence[Part], timed: Mapping[str, Latency]) -> float:
+    """Milliseconds an image: the medians of a system's parts (``latencies``), each as often as the image needs it."""
+    return sum(timed[part.name].median * part.passes for part in parts if part.passes)
+
+
+def stored_parameters(file: Path) -> pd.Series:
+    """How many numbers a safetensors file holds, by the first part of their tensors' names; no tensor is read."""
+    with safe_open(file, "numpy") as weights:
+        sizes = pd.Series({name: math.prod(weights.get_slice(name).get_shape()) for name in weights.keys()})
+    return sizes.groupby(sizes.index.str.partition(".").get_level_values(0)).sum()
 
 
 def _materialise(part: Part, device: str, seed: int) -> Part:

@@ -41,6 +41,12 @@ class PatchGrid(nn.Module):
         return self.tower.forward_intermediates(images, self.last, norm=True, intermediates_only=True)[0]
 
 
+def encoder_parameters(name: str = EVA_01, image_size: int = 224) -> int:
+    """Learned numbers of an encoder E at full size, counted without making them."""
+    with torch.device("meta"):
+        return count_parameters(PatchGrid(name, image_size))
+
+
 @dataclass(frozen=True)
 class TeDLocShape:
     """TeD-Loc at full size. Classes and text dimension are those of ILSVRC with CLIP ViT-B/16."""

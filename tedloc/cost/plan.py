@@ -6,6 +6,7 @@ is its published peak times a share that real code reaches, which is an assumpti
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
@@ -156,6 +157,19 @@ def stages(work: Work, cost: ImageCost, machine: Machine, cached: bool = True) -
     )
     frame = frame.assign(hours=hours.max(axis=1), limit=hours.idxmax(axis=1))
     return frame.assign(**{"GPU hours": hours["GPU"] * machine.gpus})
+
+
+def by_gpus(work: Work, cost: ImageCost, machines: Sequence[Machine]) -> pd.DataFrame:
+    """One row a stage and one for "all": hours on each machine, GPU hours, gigabytes stored (NaN for none), and what
+    limits a stage on eight GPUs (NaN for all). The machines differ in their GPUs alone."""
+    found = {machine.gpus: stages(work, cost, machine) for machine in machines}
+    one = next(iter(found.values()))
+    hours = {f"hours, {gpus} GPU{'s' * (gpus > 1)}": frame["hours"] for gpus, frame in found.items()}
+    frame = pd.DataFrame(hours | {"GPU hours": one["GPU hours"], "stored (GB)": one["stored"] / 1e9})
+    frame.loc["all"] = frame.sum()
+    limits = stages(work, cost, replace(machines[0], gpus=8))["limit"]
+    frame["stored (GB)"] = frame["stored (GB)"].where(frame["stored (GB)"] > 0)
+    return frame.assign(**{"limit on 8 GPUs": limits.reindex(frame.index)})
 
 
 def training_bytes(classes: int, batch_size: int, image_size: int = 224) -> int:

@@ -45,6 +45,11 @@ class ImageSet(ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def boxed(self) -> bool:
+        """Whether the split has boxes, so that localization can be scored on it: photos of one's own may have none."""
+        return any(map(len, self.boxes))
+
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises ``UserError`` naming the file when it cannot be read."""
@@ -78,14 +83,28 @@ def open_split(name: str, split: str, **settings) -> ImageSet:
             f"data set {name!r}, split {split!r}: no image of class {', '.join(map(repr, empty))}; "
             "complete the data or leave the class out of its class list"
         )
+    _check_class_names(name, images.class_names)
     return images
+
+
+def _check_class_names(dataset: str, names: list[str]) -> None:
+    """Raise ``UserError`` for classes that prompts and tables could not tell apart."""
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if not name.strip() or (other := seen.setdefault(" ".join(name.casefold().split()), number)) != number:
+            same = f"the name {name!r}, as class {other} has" if name.strip() else "no name"
+            raise UserError(f"data set {dataset!r}: class {number} has {same}; rename one: prompts are made of names")
 
 
 @functools.lru_cache(maxsize=6)
 def open_data(settings: DataSettings, split: str) -> ImageSet:
     """One split of the data that the settings name."""
     photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
-    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos)
+    given = {name: getattr(settings, name) for name in ("root", "boxes", "classes", "splits")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and settings.name != "folder":
+        raise UserError(f"data.{min(given)} is of data set 'folder', not {settings.name!r}; add --data.name folder")
+    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos, **given)
 
 
 def batches(images: ImageSet, description: str, size: int = BATCH) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:

@@ -3,13 +3,19 @@
 Images, below ``paths.data()``: ``CUB_200_2011/images/<class>/*.jpg`` (train, test) and
 ``CUBV2/<class>/*.jpg`` (val), or all of them in ``CUB/<class>/`` as the benchmark's own script arranges them.
 Split files: ``wsol-metadata/CUB/{train,val,test}/``.
+
+Photos of one's own lie in ``CUB/`` too, and are turned upright by EXIF; the archives' are read as stored. Where the
+listed size tells which of the two boxes refer to, it decides (``tedloc.data.images``).
 """
 
 import re
+from pathlib import Path
 
 from tedloc import paths
-from tedloc.data.benchmark import read_split
+from tedloc.data import SPLITS
+from tedloc.data.benchmark import read_split, records
 from tedloc.data.files import FileImages, benchmark_images, holder
+from tedloc.errors import UserError
 
 CUB = (
     "CUB_200_2011.tgz (1.15 GB: `python data_scripts/cub.py fetch`, or from "
@@ -33,11 +39,41 @@ def open(split: str, *, seed: int = 0, per_class: int | None = None, unreadable:
 
     Raises ``UserError`` for missing split files or images, and says where they were looked for.
     """
-    records = read_split(paths.data() / "wsol-metadata", "CUB", split)
-    folder = holder([paths.data() / name for name in FOLDERS[split]], records.ids, ARCHIVES[split])
-    directories = {int(label): path.split("/")[0] for label, path in zip(records.labels, records.ids, strict=True)}
-    names = [class_name(directories.get(label, f"class {label}")) for label in range(max(directories) + 1)]
-    return benchmark_images("cub", split, records, names, folder, per_class, seed, unreadable)
+    listed = read_split(paths.data() / "wsol-metadata", "CUB", split)
+    folder = holder([paths.data() / name for name in FOLDERS[split]], listed.ids, ARCHIVES[split])
+    names = [class_name(directory) for directory in class_folders(paths.data() / "wsol-metadata" / "CUB")]
+    own = folder.name == "CUB"
+    return benchmark_images("cub", split, listed, names, folder, per_class, seed, unreadable, upright=own)
+
+
+def class_folders(lists: Path) -> list[str]:
+    """The folder of each class's images, the same in all splits that are there, by the class's number.
+
+    Raises ``UserError`` for an image in no folder, a folder of two classes, a class in two folders and a gap in the
+    numbers.
+    """
+    folders: dict[int, str] = {}
+    numbers: dict[str, int] = {}
+    for path in (lists / split / "class_labels.txt" for split in SPLITS):
+        for line, image, (label,) in records(path, columns=1) if path.exists() else ():
+            folder, slash, _ = image.partition("/")
+            where = f"{path}, line {line}: image {image!r}"
+            if not slash:
+                raise UserError(f"{where} lies in no class folder; put each class into one, '001.Red_Mug/one.jpg'")
+            if (other := folders.setdefault(label, folder)) != folder:
+                raise UserError(
+                    f"{where} is of class {label}, whose other images lie in {other!r}; put each class into one "
+                    "folder, the same in all splits"
+                )
+            if (same := numbers.setdefault(folder, label)) != label:
+                raise UserError(
+                    f"{where} is of class {label}, but {folder!r} is the folder of class {same}, and of class folders "
+                    "the first one counts: put each class into one of its own, '001.Red_Mug/one.jpg'"
+                )
+    gap = next((label for label in range(len(folders)) if label not in folders), None)
+    if gap is not None:
+        raise UserError(f"{lists} has no image of class {gap}; classes count from 0, without gaps")
+    return [folders[label] for label in range(len(folders))]
 
 
 # Folder names from which the rule of ``class_name`` does not get the bird's name: CUB drops the apostrophe of

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -31,7 +32,7 @@ import tyro
 from tqdm import tqdm
 
 from tedloc import paths
-from tedloc.data import ImageSet, open_split
+from tedloc.data import ImageSet, open_split, text_files
 from tedloc.data.files import unreadable_list, where
 from tedloc.errors import UserError, command
 
@@ -74,7 +75,11 @@ class Archive:
         """The checksum that the file must have, as far as one is known."""
         if self.checksum or not self.record.exists():
             return self.checksum
-        return f"sha256:{self.record.read_text().split()[0]}"
+        remedy = "remove it, if the archive beside it is to be trusted anew"
+        words = text_files.read(self.record, remedy).split()
+        if not words or not re.fullmatch("[0-9a-f]{64}", words[0]):
+            raise UserError(f"{self.record} holds no sha256; {remedy}")
+        return f"sha256:{words[0]}"
 
     def trust(self, sha256: str) -> None:
         """Keep the checksum of an archive whose content was verified, unless one is known already."""
@@ -289,12 +294,9 @@ def check_images(images: ImageSet) -> dict[str, str]:
 
     def fault(index: int) -> str | None:
         try:
-            height, width = images.image(index).shape[:2]
+            images.image(index)
         except UserError as error:
             return str(error)
-        listed = tuple(images.sizes[index])
-        if any(listed) and listed != (width, height):
-            return f"is {width} x {height} pixels where the split files say {listed[0]} x {listed[1]}"
         return None
 
     faults = {}

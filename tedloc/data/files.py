@@ -1,34 +1,20 @@
 """Image sets whose images are files below one folder."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tedloc import paths
-from tedloc.data import ImageSet
+from tedloc.data import ImageSet, content, text_files
 from tedloc.data.benchmark import BenchmarkSplit
+from tedloc.data.images import read_image
 from tedloc.errors import UserError, choose
 
 UNREADABLE = ("fatal", "skip")  # what is done about training images that `verify` could not read
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file; ``UserError`` names one that is missing, cut off or no image.
-
-    Pillow, as in the benchmark's own loader: OpenCV would turn photos by their EXIF tag, away from their
-    boxes, and pass a file that was cut off as a half grey image.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))  # a copy: Pillow's memory is read-only, torch warns of that
-    except FileNotFoundError:
-        raise UserError(f"image {path} is missing; extract the archive again ({where()})") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); extract the archive again") from None
 
 
 def where() -> str:
@@ -38,12 +24,35 @@ def where() -> str:
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSet):
-    """An image set read from files: image ``i`` is ``folder / ids[i]``."""
+    """An image set read from files: image ``i`` is ``folder / ids[i]``.
+
+    upright: whether images are turned by EXIF where their size does not tell (``tedloc.data.images.read_image``);
+             False for official archives, whose sizes and boxes count pixels as stored
+    """
 
     folder: Path
+    upright: bool = field(default=True, kw_only=True)
 
     def image(self, index: int) -> np.ndarray:
-        return read_image(self.folder / self.ids[index])
+        listed = self.sizes[index] if self.sizes[index].any() else None
+        path = text_files.on_disk(self.folder, self.ids[index])
+        return read_image(path, listed, upright=self.upright, remedy=f"restore it ({where()})")
+
+    def files(self) -> list[str]:
+        """Every file below ``folder`` that results depend on: the photos, and masks where a data set has them."""
+        folder = self.folder
+        return [n if n.isascii() else str(text_files.on_disk(folder, n).relative_to(folder)) for n in self.ids]
+
+    @functools.cached_property
+    def _content(self) -> str:
+        return content.digest(self.folder, self.files())
+
+    def fingerprint(self) -> str:
+        """Over sizes and what the files hold, too: once for each set, so a run sees one state of its data."""
+        digest = hashlib.sha256(super().fingerprint().encode())
+        digest.update(np.ascontiguousarray(self.sizes, dtype=np.int64).tobytes())
+        digest.update(repr((self.upright, self._content)).encode())
+        return digest.hexdigest()
 
 
 def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
@@ -51,17 +60,29 @@ def holder(folders: list[Path], ids: list[str], archive: str) -> Path:
 
     ``archive`` ends the sentence "extract ...". Raises ``UserError`` for none, or only a part of them.
     """
-    found = next((folder for folder in folders if (folder / ids[0]).is_file()), None)
+    found = next((folder for folder in folders if text_files.on_disk(folder, ids[0]).is_file()), None)
     if found is None:
+        there = next((folder for folder in folders if folder.is_dir()), folders[0])
         raise UserError(
-            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}; extract {archive} there ({where()})"
+            f"image {ids[0]!r} is not in {' or '.join(map(str, folders))}{_resembling(there, ids[0])}; extract "
+            f"{archive} there ({where()})"
         )
-    missing = [name for name in ids if not (found / name).is_file()]
+    missing = [name for name in ids if not text_files.on_disk(found, name).is_file()]
     if missing:
         raise UserError(
-            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}; extract {archive} again"
+            f"{found} lacks {len(missing)} of {len(ids)} images, first {missing[0]!r}{_resembling(found, missing[0])}; "
+            f"extract {archive} again"
         )
     return found
+
+
+def _resembling(folder: Path, name: str) -> str:
+    """What lies in the folder in place of a file that is missing, as the end of a sentence."""
+    path = folder / name
+    if path.parent.is_dir():
+        beside = [path.parent.relative_to(folder).joinpath(each.name).as_posix() for each in path.parent.iterdir()]
+        return text_files.resembling(name, beside)
+    return ""
 
 
 def rank(seed: int, image_id: str) -> bytes:
@@ -113,7 +134,8 @@ def readable(name: str, split: str, ids: Sequence[str], unreadable: str) -> np.n
             f"data.unreadable is skip, but {path} is missing; make it first: "
             f"python data_scripts/{name.replace('-', '_')}.py verify"
         )
-    listed = {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+    lines = text_files.lines(path, "run `verify` again")
+    listed = {line.partition("\t")[0] for _, line in lines}
     if not listed <= set(ids):
         raise UserError(f"{path} lists images that {name}/{split} does not have; run `verify` again")
     return np.array([index for index, image_id in enumerate(ids) if image_id not in listed], dtype=np.int64)
@@ -133,7 +155,7 @@ def benchmark_images(
 ) -> FileImages:
     """The images of a benchmark split below ``folder``, at most ``per_class`` of each class.
 
-    unreadable: see ``readable``; kind, more: a class with fields of its own
+    unreadable: see ``readable``; kind, more: a class, and further fields of it
     """
     records = records.take(readable(name, split, records.ids, unreadable))
     records = records.take(limited(records.ids, records.labels, per_class, seed))

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
+from tedloc.data import text_files
 from tedloc.data.benchmark import BenchmarkSplit, read_split
 from tedloc.data.files import FileImages, benchmark_images, holder, where
 from tedloc.errors import UserError
 
 CLASSES = 1000
+PHOTOS = (".jpeg", ".jpg", ".png")
 ARCHIVES = {
     "train": "ILSVRC2012_img_train.tar (138 GB, from https://image-net.org; `python data_scripts/ilsvrc.py "
     "prepare` arranges it)",
@@ -64,7 +66,7 @@ def open(split: str, *, seed: int = 0, per_class: int | None = None, unreadable:
     every = class_names()
     names = [every[index] for index in classes]
     return benchmark_images(
-        "ilsvrc", split, records, names, root, per_class, seed, unreadable, IlsvrcImages, wnids=wnids
+        "ilsvrc", split, records, names, root, per_class, seed, unreadable, IlsvrcImages, wnids=wnids, upright=False
     )
 
 
@@ -87,7 +89,7 @@ def kept_wnids(root: Path, official: list[str]) -> list[str]:
     path = root / "wnids.txt"
     if not path.exists():
         return official
-    wnids = sorted(set(path.read_text(encoding="utf-8").split()))
+    wnids = sorted({wnid for _, line in text_files.lines(path, "correct it") for wnid in line.split()})
     unknown = sorted(set(wnids) - set(official))
     if unknown or not wnids:
         raise UserError(
@@ -98,27 +100,42 @@ def kept_wnids(root: Path, official: list[str]) -> list[str]:
 
 
 def _train(folder: Path, wnids: list[str], official: list[str]) -> BenchmarkSplit:
-    found = {entry.name for entry in os.scandir(folder) if entry.is_dir()} if folder.is_dir() else set()
+    """What lies in the class folders. Hidden files and folders are passed over; links are followed."""
+    inside = (entry for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else ()
+    found = {entry.name for entry in inside if not entry.name.startswith(".")}
+    others = sorted(found - set(official))
+    hint = f" (it has {others[0]}, which is no class of ILSVRC: move it away, or give it its wnid)" if others else ""
     if len(wnids) == CLASSES and len(found) != CLASSES:
+        remedy = "" if len(found) > CLASSES else f"; extract {ARCHIVES['train']} there, each class's archive into a "
         raise UserError(
-            f"{folder} has {len(found)} class folders instead of {CLASSES}; extract {ARCHIVES['train']} "
-            f"there, each class's archive into a folder of its wnid ({where()})"
+            f"{folder} has {len(found)} class folders instead of {CLASSES}{hint}"
+            + (f"{remedy}folder of its wnid ({where()})" if remedy else "")
         )
     if lacking := sorted(set(wnids) - found):
-        others = sorted(found - set(official))
-        hint = f" (it has {others[0]}, which is no class of ILSVRC)" if others else ""
         raise UserError(
             f"{folder} lacks {len(lacking)} of {len(wnids)} class folders, first {lacking[0]}{hint}; "
             f"extract {ARCHIVES['train']} again ({where()})"
         )
     ids, labels = [], []
     for label, wnid in enumerate(wnids):
-        names = sorted(entry.name for entry in os.scandir(folder / wnid) if entry.name.endswith(".JPEG"))
+        every = sorted(entry.name for entry in os.scandir(folder / wnid) if not entry.name.startswith("."))
+        names = [name for name in every if _proper(name)]
+        odd = next((name for name in every if name.lower().endswith(PHOTOS) and not _proper(name)), None)
+        if odd:
+            raise UserError(
+                f"{folder / wnid} holds {odd!r}, where ILSVRC's photos end in .JPEG; extract the official archive, or "
+                "rename its files"
+            )
         ids += [f"train/{wnid}/{name}" for name in names]
         labels += [label] * len(names)
     boxes = [np.zeros((0, 4), dtype=np.int64)] * len(ids)
     sizes = np.zeros((len(ids), 2), dtype=np.int64)
     return BenchmarkSplit(ids, np.array(labels, dtype=np.int64), boxes, sizes)
+
+
+def _proper(name: str) -> bool:
+    """Whether a file is named as a photo of ILSVRC; one with a line break in its name would spoil every list."""
+    return name.endswith(".JPEG") and name.isprintable()
 
 
 def _of_classes(records: BenchmarkSplit, classes: list[int]) -> BenchmarkSplit:

@@ -5,4 +5,5 @@ DATASETS = {
     "tiny-imagenet": "tedloc.data.tiny_imagenet",
     "cub": "tedloc.data.cub",
     "ilsvrc": "tedloc.data.ilsvrc",
+    "folder": "tedloc.data.folder",
 }

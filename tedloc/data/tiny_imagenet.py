@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tedloc import paths
+from tedloc.data import text_files
 from tedloc.data.files import FileImages, limited, rank, readable, where
 from tedloc.errors import UserError, choose
 
@@ -36,15 +37,6 @@ class TinyImages(FileImages):
     """One split of Tiny-ImageNet. wnids: K WordNet ids in the order of the labels."""
 
     wnids: list[str]
-
-    def image(self, index: int) -> np.ndarray:
-        pixels = super().image(index)
-        if pixels.shape != (SIDE, SIDE, 3):
-            raise UserError(
-                f"image {self.folder / self.ids[index]} is {pixels.shape[1]} x {pixels.shape[0]} pixels "
-                f"where Tiny-ImageNet has {SIDE} x {SIDE}, so its box would not fit; {REMEDY}"
-            )
-        return pixels
 
 
 def open(
@@ -107,6 +99,7 @@ def open(
         class_names=names,
         folder=folder,
         wnids=wnids,
+        upright=False,
     )
 
 
@@ -153,16 +146,8 @@ def _check_images(listing: Path, folder: Path, names: list[str], complete: bool)
 
 def _lines(path: Path, columns: int) -> list[tuple[int, list[str]]]:
     """(line number, ``columns`` fields) of each line that is not blank."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} is missing; {REMEDY} ({where()})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not text; {REMEDY}") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in text_files.lines(path, f"{REMEDY} ({where()})"):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != columns or not all(fields):
             raise UserError(

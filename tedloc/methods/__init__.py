@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from tedloc.data import ImageSet, open_data
 from tedloc.errors import UserError, choose
 from tedloc.methods.registry import METHODS
-from tedloc.settings import OptimiserSettings, Profile, override
+from tedloc.settings import OptimiserSettings, Profile, as_record, override
 
 
 class Route(NamedTuple):
@@ -118,11 +118,11 @@ class Method(ABC):
     def own_settings(self) -> dict[str, Any]:
         """The method's own settings and those of the methods that it builds on, by name."""
         others = (create(name, self.profile) for name in self.builds_on)
-        return {each.base_name: dataclasses.asdict(each.own) for each in (self, *others) if each.own is not None}
+        return {each.base_name: as_record(each.own) for each in (self, *others) if each.own is not None}
 
     def settings(self) -> dict[str, Any]:
         """The settings that this method's result depends on."""
-        parts = {name: dataclasses.asdict(getattr(self.profile, name)) for name in self.uses}
+        parts = {name: as_record(getattr(self.profile, name)) for name in self.uses}
         return parts | {"own": self.own_settings(), "seed": self.seed, "variant": self.variant}
 
     def applies(self) -> bool:

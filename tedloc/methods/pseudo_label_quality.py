@@ -19,6 +19,12 @@ from tedloc.sampler import pools, to_grid
 from tedloc.settings import EvaluationSettings, SamplerSettings
 
 BATCH = 500
+NAMED = {  # what tables call the parts of ``SampleQuality.percent``
+    "both": "right samples",
+    "foreground": "foreground right",
+    "background": "background right",
+    "coverage": "object reached",
+}
 
 
 class SampleQuality(NamedTuple):
@@ -108,3 +114,19 @@ def localize(cams: np.ndarray, images: ImageSet, settings: EvaluationSettings) -
             images.sizes[index],
         )
     return meter
+
+
+def summary(
+    cams: np.ndarray,
+    images: ImageSet,
+    truth: np.ndarray,
+    settings: SamplerSettings,
+    evaluation: EvaluationSettings,
+) -> dict[str, float]:
+    """How good CAMs (N, h, w) uint8 are, in percent, by the words of the chapter's tables: as the sampler uses them,
+    against truth (N, H, W) bool, and as localization maps of these images."""
+    scores = sample_quality(cams, truth, settings)
+    return {NAMED[key]: value for key, value in scores.percent().items()} | {
+        "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
+        "MaxBoxAcc of the CAM": localize(cams, images, evaluation).compute()["MaxBoxAcc@0.5"],
+    }

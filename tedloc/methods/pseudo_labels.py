@@ -117,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=devices.default(), help="cpu, cuda (all GPUs), cuda:1 ...")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
     cams = side_by_side(known.workers, known.device, pseudo_label_cams, profile, known.split)
     print(
         f"{len(cams):,} maps of {cams.shape[1]}x{cams.shape[2]}, finished and checked, in {paths.cache() / 'cams'}",

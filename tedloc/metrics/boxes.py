@@ -30,6 +30,11 @@ def to_grid(score_map: np.ndarray, grid: int) -> np.ndarray:
     low, high = score_map.min(), score_map.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low == high:
         return np.zeros((grid, grid))
+    peak = max(abs(low), abs(high))
+    if peak > 1e300:  # the arithmetic below would leave float64's range, and here its precision
+        score_map = score_map / peak
+    elif high - low < 1e-290:
+        score_map = (score_map - low) / (high - low)
     if score_map.shape != (grid, grid):
         score_map = cv2.resize(score_map, (grid, grid), interpolation=cv2.INTER_CUBIC)
     score_map = score_map - score_map.min()

@@ -5,6 +5,7 @@ In a checkout numba keeps it beside the source, in ``__pycache__``. An installed
 """
 
 import multiprocessing
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -23,12 +24,14 @@ def compiled(function: Callable) -> Callable:
     """
     chosen = numba.config.CACHE_DIR
     folder = Path(chosen) if chosen else None if paths.checkout() else paths.cache() / "numba"
+    # without a home folder numba would take the folder that a command is called from, which may be that of the maps
+    keep = folder is not None or os.path.isabs(os.path.expanduser("~"))
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 numba.config.CACHE_DIR = str(folder)
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=keep, nogil=True)(function)
     except (OSError, RuntimeError) as error:
         _say_once(f"{folder or paths.PACKAGE} ({error})")
         return numba.njit(nogil=True)(function)

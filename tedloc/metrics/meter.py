@@ -21,12 +21,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tedloc.errors import UserError, choose
+from tedloc.data import geometry
+from tedloc.data.arrays import array, check_labels, check_scores, map_fault, numbers, paired, truth_mask
+from tedloc.errors import UserError, choose, remark
 from tedloc.metrics import boxes as mapping
 from tedloc.metrics import pxap
 from tedloc.metrics.records import CONTOURS, Records
 
 V2_IOUS = (0.3, 0.5, 0.7)
+LARGEST_GRID = 4096
+SMALLEST_STEP = 1e-5  # far below 1/255, which separates any two thresholds of a map
 
 
 class LocalizationMeter:
@@ -38,10 +42,15 @@ class LocalizationMeter:
     """
 
     def __init__(self, *, grid: int = 224, step: float = 0.001, ious: Sequence[float] = V2_IOUS):
-        if grid < 2:
-            raise UserError(f"the evaluation grid is {grid}; give the side of a grid of at least 2 (the protocol: 224)")
-        if not 0 < step < 1:
-            raise UserError(f"the threshold step is {step}; give one between 0 and 1 (the protocol: 0.001)")
+        if not 2 <= grid <= LARGEST_GRID:
+            raise UserError(
+                f"the evaluation grid is {grid}; give the side of a grid of at least 2 and at most {LARGEST_GRID} (the "
+                "protocol: 224)"
+            )
+        if not SMALLEST_STEP <= step < 1:
+            raise UserError(
+                f"the threshold step is {step}; give one below 1 and of at least {SMALLEST_STEP} (the protocol: 0.001)"
+            )
         self.grid, self.step, self.ious = int(grid), float(step), tuple(float(iou) for iou in ious)
         self.thresholds = np.arange(0, 1, self.step)
         self._edges = pxap.bin_edges(self.step)
@@ -77,17 +86,22 @@ class LocalizationMeter:
         maps:   (B, h, w) array or tensor of any size: resized bicubically to the grid and min-max normalised
         boxes:  for each image (n, 4) x0, y0, x1, y1 in pixels of the original image; the best-matching one counts.
                 None where the data set has masks only
-        sizes:  (B, 2) width, height of the original images
+        sizes:  (B, 2) width, height of the original images; zeros will do where there are no boxes
         labels: (B,) true classes; scores: (B, K) class scores, higher is better; together or not at all
-        masks:  for each image (H, W) bool, or uint8 with 1 object, 0 background, 255 ignored
-        as_is:  the maps are on the grid and within [0, 1] already; use them untouched
+        masks:  for each image (H, W) bool, or numbers: 1 object, 0 background, 255 ignored
+        as_is:  maps and masks are on the grid already, the maps within [0, 1]; use them untouched
 
-        Raises ``UserError`` for arrays that do not fit together, an image without a box and a score that is NaN.
+        All of them may be tensors. Raises ``UserError`` for arrays that do not fit together or to their image, an image
+        without a box and a score that is not finite.
         """
-        maps = _array(maps)
-        if maps.ndim != 3 or len(maps) != len(ids):
-            raise UserError(f"score maps have the shape {maps.shape}; give (images, height, width), {len(ids)} images")
-        targets = self._targets(ids, boxes, sizes)
+        ids = list(ids)
+        maps = numbers(maps, "score maps", (len(ids), None, None), "images, height, width")
+        targets, sizes = self._targets(ids, boxes, sizes)
+        for name, score_map, size in zip(ids, maps, sizes, strict=True):
+            if fault := map_fault(score_map, size):
+                raise UserError(f"the score map of {name!r} {fault}")
+        if masks is not None:
+            masks = [array(mask) if as_is else truth_mask(name, mask) for name, mask in paired(ids, masks, "masks")]
         largest = np.zeros((len(ids), mapping.LEVELS, 4), np.int64)
         best = np.zeros((len(ids), mapping.LEVELS))
         top = np.zeros(len(ids), np.uint8)
@@ -101,7 +115,7 @@ class LocalizationMeter:
             largest[n], best[n] = mapping.boxes_by_level(levels, targets[n])
             top[n] = levels.max()
             if masks is not None:
-                pixels[n] = pxap.histogram(score_map, pxap.to_grid(_array(masks[n]), self.grid), self._edges)
+                pixels[n] = pxap.histogram(score_map, pxap.to_grid(masks[n], self.grid), self._edges)
         self._add(ids, targets, sizes, labels, scores, largest, best, top, pixels)
 
     def update_boxes(
@@ -119,32 +133,42 @@ class LocalizationMeter:
 
         predicted: (B, 4) x0, y0, x1, y1; or (B, 255, 4), one box a level of a map whose brightest byte is ``top``.
         """
-        predicted = np.asarray(predicted, np.int64)
-        predicted = predicted[:, None] if predicted.ndim == 2 else predicted
-        if len(predicted) != len(ids):
-            raise UserError(f"{len(predicted)} boxes were predicted for {len(ids)} images; give one for each")
-        targets = self._targets(ids, boxes, sizes)
+        ids, predicted = list(ids), array(predicted)
+        shape = (len(ids), 4) if predicted.ndim == 2 else (len(ids), mapping.LEVELS, 4)
+        predicted = numbers(predicted, "predicted boxes", shape, "x0, y0, x1, y1 on the grid for each image")
+        well = ((predicted >= 0) & (predicted < self.grid)).all(-1) & (predicted[..., :2] <= predicted[..., 2:]).all(-1)
+        if not well.all():
+            row = tuple(np.argwhere(~well)[0])
+            edges = ", ".join(f"{edge:g}" for edge in predicted[row])
+            raise UserError(
+                f"the box predicted for {ids[row[0]]!r}, {edges}, is none on the grid; give x0 <= x1 and y0 <= y1 from "
+                f"0 to {self.grid - 1}"
+            )
+        predicted = predicted.astype(np.int64).reshape(len(ids), -1, 4)
+        targets, sizes = self._targets(ids, boxes, sizes)
         tops, pixels = np.full(len(ids), top, np.uint8), np.zeros((len(ids), 2, 0), np.uint32)
         self._add(ids, targets, sizes, labels, scores, predicted, None, tops, pixels)
 
-    def _targets(self, ids, boxes, sizes) -> list[np.ndarray]:
-        sizes = np.asarray(sizes).reshape(-1, 2)
-        if len(sizes) != len(ids) or (boxes is not None and len(boxes) != len(ids)):
-            raise UserError(
-                f"{len(ids)} image ids come with {len(sizes)} sizes and "
-                f"{'no' if boxes is None else len(boxes)} lists of boxes; give one for each image"
-            )
-        if (sizes <= 0).any():
-            raise UserError(f"image {ids[int((sizes <= 0).any(1).argmax())]!r} has no size; give width and height")
+    def _targets(self, ids, boxes, sizes) -> tuple[list[np.ndarray], np.ndarray]:
+        """Boxes on the grid for each image, and the sizes (B, 2)."""
+        sizes = numbers(sizes, "sizes", (len(ids), 2), "width and height of each image")
+        unknown = boxes is None and not sizes.any()  # masks need no sizes
+        if fault := None if unknown else geometry.size_fault(sizes):
+            raise UserError(f"image {ids[fault[0]]!r} {fault[1]}")
         if boxes is None:
-            return [np.zeros((0, 4), np.int64)] * len(ids)
-        for name, box in zip(ids, boxes, strict=True):
-            if np.size(box) == 0 or np.size(box) % 4:
+            return [np.zeros((0, 4), np.int64)] * len(ids), sizes
+        found = []
+        for name, box in paired(ids, boxes, "lists of boxes"):
+            box = array(box)
+            if box.size == 0:
                 raise UserError(f"image {name!r} has no box (x0, y0, x1, y1) to be compared with; leave it out")
-        counts = [np.size(box) // 4 for box in boxes]
-        every = np.concatenate([np.reshape(box, (-1, 4)) for box in boxes]) if counts else np.zeros((0, 4))
-        scaled = mapping.scale_boxes(every, np.repeat(sizes, counts, axis=0), self.grid)
-        return np.split(scaled, np.cumsum(counts)[:-1])
+            box = box[None] if box.ndim == 1 else box
+            found.append(numbers(box, f"boxes of image {name!r}", (None, 4), "x0, y0, x1, y1 of each box"))
+        owner = np.repeat(np.arange(len(ids)), [len(box) for box in found])
+        if fault := geometry.box_fault(np.concatenate(found), sizes[owner]) if found else None:
+            raise UserError(f"image {ids[owner[fault[0]]]!r}: {fault[1]}")
+        scaled = mapping.scale_boxes(np.concatenate(found) if found else np.zeros((0, 4)), sizes[owner], self.grid)
+        return np.split(scaled, np.cumsum([len(box) for box in found])[:-1]), sizes
 
     def _add(self, ids, targets, sizes, labels, scores, largest, best, top, pixels) -> None:
         if len(ids) == 0:
@@ -152,11 +176,12 @@ class LocalizationMeter:
         count = len(ids)
         label, predicted, rank = np.full(count, -1), np.full(count, -1), np.zeros(count, int)
         if labels is not None:
-            label = _array(labels).astype(np.int64).reshape(-1)
-            if len(label) != count:
-                raise UserError(f"{count} image ids come with {len(label)} labels; give one for each image")
+            label = check_labels(ids, labels)
         if scores is not None:
-            predicted, rank = _ranks(ids, label, _array(scores))
+            if labels is None:
+                raise UserError("class scores come without labels; give both, or neither")
+            scores = numbers(scores, "class scores", (count, None), "images, classes")
+            predicted, rank = _ranks(ids, label, check_scores(ids, scores, "the batch"))
         overlap = np.zeros((count, 2, 1, mapping.LEVELS))  # of the largest contour's box, of the best box of all
         counts = np.array([len(target) for target in targets])
         if counts.any():
@@ -172,7 +197,7 @@ class LocalizationMeter:
                 label=label.astype(np.int32),
                 predicted=predicted.astype(np.int32),
                 rank=rank.astype(np.int32),
-                size=np.asarray(sizes).reshape(-1, 2).astype(np.int32),
+                size=sizes.astype(np.int32),
                 top=top,
                 largest=np.broadcast_to(
                     largest.astype(np.uint8 if self.grid <= 256 else np.uint16), (count, mapping.LEVELS, 4)
@@ -236,8 +261,10 @@ class LocalizationMeter:
             raise UserError(f"the fixed threshold is {fixed}; give one from 0 up to, but not including, 1")
         records, result = self.records, {}
         if records.has_boxes:
+            if doubt := geometry.doubt(records.targets, np.full((len(records.targets), 2), self.grid)):
+                remark(doubt)
             result |= self._localization(contours, self.best_threshold, own=records.has_scores)
-            if val is not None:
+            if val is not None and val.records.has_boxes:
                 own = records.has_scores and val.records.has_scores
                 result |= _named("val", self._localization(contours, val.best_threshold, own))
             if fixed is not None:
@@ -247,6 +274,8 @@ class LocalizationMeter:
                 result[f"Top-{k} CL"] = 100 * float(records.ranked_within(k).mean())
         if records.has_masks:
             result["PxAP"] = float(pxap.average_precision(records.pixels.sum(axis=0, dtype=np.int64)))
+            if np.isnan(result["PxAP"]):
+                raise UserError("no mask has an object, so there is no PxAP; a pixel of an object is 1, 255 is ignored")
         return result | {"num_images": len(records)}
 
     def _localization(self, contours: str, threshold: Callable[..., float], own: bool) -> dict[str, float]:
@@ -288,16 +317,18 @@ class LocalizationMeter:
 
         Columns: id; label, predicted and rank (1 = the true class scored highest) where known; iou of the largest
         contour's box; that box on the grid (grid_x0 ...) and in pixels of the original image (x0 ...); correct@IoU;
-        Top-1 Loc and Top-5 Loc.
+        Top-1 Loc and Top-5 Loc. Without ground truth and threshold there is no box.
         """
         records = self.records
-        if threshold is None:
+        if threshold is None and records.has_boxes:
             threshold = self.best_threshold(j=self.ious.index(0.5) if 0.5 in self.ious else 0)
         table = {"id": records.ids}
         if (records.label >= 0).any():
             table["label"] = records.label
         if records.has_scores:
             table |= {"predicted": records.predicted, "rank": records.rank}
+        if threshold is None:
+            return pd.DataFrame(table)
         box = records.boxes_at(threshold)
         if records.has_boxes:
             table["iou"] = records.iou_at(threshold)
@@ -317,21 +348,8 @@ def _named(rule: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{name} ({rule} threshold)": value for name, value in metrics.items()}
 
 
-def _array(values: Any) -> np.ndarray:
-    """A NumPy array of an array or a torch tensor, on any device and of any precision."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values
-    return np.asarray(values)
-
-
 def _ranks(ids: Sequence[str], label: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(B,) predicted class and rank of the true class; equal scores are ordered by class index."""
-    if scores.ndim != 2 or len(scores) != len(ids):
-        raise UserError(f"class scores have the shape {scores.shape}; give (images, classes), {len(ids)} images")
-    if np.isnan(scores).any():
-        name = ids[int(np.isnan(scores).any(axis=1).argmax())]
-        raise UserError(f"a class score of image {name!r} is NaN; mend the scores")
     wrong = (label < 0) | (label >= scores.shape[1])
     if wrong.any():
         n = int(wrong.argmax())

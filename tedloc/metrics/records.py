@@ -71,7 +71,7 @@ class Records:
         """All images of all parts once, sorted by id: the same result whatever the order of the parts.
 
         Of several records of an image (a distributed sampler pads its last batch) one is kept. Raises ``UserError``
-        when only some parts have boxes, scores or masks.
+        when only some parts have boxes, scores or masks, and for one id with two sizes, labels, boxes or masks.
         """
         for what in ("boxes", "scores", "masks"):
             if len({getattr(part, f"has_{what}") for part in parts}) > 1:
@@ -81,7 +81,19 @@ class Records:
         order = np.lexsort([content, joined.ids])
         first = np.ones(len(order), bool)
         first[1:] = joined.ids[order][1:] != joined.ids[order][:-1]
+        for n in np.flatnonzero(~first):
+            if joined.truth(order[n]) != joined.truth(order[n - 1]):
+                raise UserError(
+                    f"image {str(joined.ids[order[n]])!r} came twice, with different boxes, sizes or labels; an id "
+                    "must name one image (give its path: file names repeat from folder to folder)"
+                )
         return joined.take(order[first])
+
+    def truth(self, n: int) -> tuple[bytes, ...]:
+        """What is known of image ``n`` before anything is predicted."""
+        start = int(self.counts[:n].sum())
+        boxes = self.targets[start : start + self.counts[n]]
+        return tuple(each.tobytes() for each in (self.label[n], self.size[n], boxes, self.pixels[n].sum(axis=-1)))
 
     def take(self, index: np.ndarray) -> "Records":
         """The records at ``index``."""

@@ -5,12 +5,16 @@ Score maps follow the benchmark's convention: the map of image ``a/b.jpg`` is ``
 """
 
 import csv
-from collections.abc import Sequence
+import io
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from tedloc import paths
+from tedloc.data import masks, text_files
+from tedloc.data.arrays import check_scores, map_fault
 from tedloc.errors import UserError
 from tedloc.metrics import boxes as mapping
 from tedloc.metrics import pxap
@@ -19,28 +23,35 @@ from tedloc.metrics import pxap
 def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) -> dict[str, Path]:
     """Image id -> file of its score map, for every id that has one, in the order of ``ids``.
 
-    Raises ``UserError`` for a folder without maps, an image with two maps, a map of two images, and maps of images
-    that are not in ``ids``; files below ``leave_out`` are not looked at.
+    Links are followed; names are compared in Unicode's composed form. Raises ``UserError`` for a folder without maps,
+    an image with two maps, a map of two images, and maps of images that are not in ``ids``; files below ``leave_out``
+    are not looked at.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root} with score maps; give the folder that holds the .npy files")
-    here = {p for p in root.rglob("*.npy") if not any(p == other or other in p.parents for other in leave_out)}
+    here: dict[str, list[Path]] = {}
+    for path in _files(root, frozenset(), leave_out):
+        if path.suffix == ".npy":
+            here.setdefault(text_files.composed(path.relative_to(root).as_posix()), []).append(path)
     found: dict[str, Path] = {}
-    owners: dict[Path, str] = {}
+    owners: dict[str, str] = {}
     for name in ids:
-        files = {(root / name).with_suffix(".npy"), root / f"{name}.npy"} & here
+        names = dict.fromkeys((Path(name).with_suffix(".npy").as_posix(), f"{name}.npy"))
+        files = [(key, file) for key in names for file in here.get(key, ())]
         if len(files) > 1:
-            raise UserError(f"image {name!r} has two score maps, {' and '.join(sorted(map(str, files)))}; keep one")
-        for file in files:
-            if file in owners:
+            both = " and ".join(sorted(str(file) for _, file in files))
+            raise UserError(f"image {name!r} has two score maps, {both}; keep one")
+        for key, file in files:
+            if key in owners:
                 raise UserError(
-                    f"{file} would be the map of both {owners[file]!r} and {name!r}; name the maps {name}.npy"
+                    f"{file} would be the map of both {owners[key]!r} and {name!r}; name the maps {name}.npy"
                 )
-            found[name], owners[file] = file, name
-    if extra := sorted(here - set(owners)):
+            found[name], owners[key] = file, name
+    if extra := sorted(set(here) - set(owners)):
+        lacking = (Path(name).with_suffix(".npy").as_posix() for name in ids if name not in found)
         raise UserError(
-            f"{root} holds {len(extra)} score maps of images that are not in this split, first {extra[0]}; "
-            "move them away, or check --dataset and --split"
+            f"{root} holds {len(extra)} score maps of images that are not in this split, first {here[extra[0]][0]}"
+            f"{text_files.resembling(extra[0], lacking)}; move them away, or check --dataset and --split"
         )
     if not found:
         raise UserError(
@@ -50,20 +61,31 @@ def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) ->
     return found
 
 
-def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
+def _files(folder: Path, above: frozenset[str], leave_out: Sequence[Path]) -> Iterator[Path]:
+    """Every file below a folder, through links, but not round in circles. above: real places of the folders above."""
+    place = os.path.realpath(folder)
+    if place in above or any(folder == other or other in folder.parents for other in leave_out):
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        if entry.is_dir():
+            yield from _files(path, above | {place}, leave_out)
+        elif path not in leave_out:
+            yield path
+
+
+def read_map(file: Path, grid: int, allow_constant: bool = False, size: Sequence[int] | None = None) -> np.ndarray:
     """(grid, grid) float64 map in [0, 1].
 
     A map that is on the grid and within [0, 1] is used as it is, any other is resized bicubically and min-max
-    normalised. Raises ``UserError`` for a file that cannot be read, is not a 2-D array of real numbers, holds a
-    number that is not finite or, unless that is allowed, the same number everywhere.
+    normalised. size: width and height of the image, where they are known.
+
+    Raises ``UserError`` for a file that cannot be read, is not a 2-D array of real numbers, holds a number that is not
+    finite, is turned over (width first) or, unless that is allowed, holds the same number everywhere.
     """
     score_map = _load(file)
-    if score_map.ndim != 2 or min(score_map.shape) == 0:
-        raise UserError(
-            f"the score map {file} has the shape {score_map.shape}; it must have two dimensions, (height, width)"
-        )
-    if score_map.dtype.kind not in "fiub":
-        raise UserError(f"the score map {file} has the type {score_map.dtype}; it must hold real numbers")
+    if fault := map_fault(score_map, size):
+        raise UserError(f"the score map {file} {fault}")
     score_map = score_map.astype(np.float64)
     if not np.isfinite(score_map).all():
         kind = "NaN" if np.isnan(score_map).any() else "an infinite value"
@@ -79,57 +101,93 @@ def read_map(file: Path, grid: int, allow_constant: bool = False) -> np.ndarray:
     return mapping.to_grid(score_map, grid)
 
 
-def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarray:
+def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray, classes: int | None = None) -> np.ndarray:
     """(N, K) float64 class scores of all images of a split, in the order of ``ids``.
 
     ``.npy``: an (N, K) array in the order of ``image_ids.txt``. Anything else is read as CSV: a row an image, its id
-    and K numbers, in any order, with or without a header line.
+    and K numbers, in any order of images, with or without a header line. Columns are in the order of the classes'
+    numbers.
+
+    classes: how many classes the data set has; K must be that. None: K may be any number above the largest label
     """
-    if not file.is_file():
-        raise UserError(f"there is no file {file} with class scores; check --scores")
-    scores = _load(file) if file.suffix == ".npy" else _scores_from_csv(file, ids)
+    if fault := paths.no_file(file):
+        raise UserError(f"--scores: there is no file {file} with class scores: it {fault}")
+    scores = _load(file) if file.suffix.lower() == ".npy" else _scores_from_csv(file, ids, labels)
     if scores.ndim != 2 or len(scores) != len(ids) or scores.dtype.kind not in "fiu":
         raise UserError(
             f"{file} holds a {scores.dtype} array of the shape {scores.shape}; give ({len(ids)}, classes) "
             "numbers, in the order of image_ids.txt"
         )
-    if np.isnan(scores.astype(np.float64)).any():
-        row = int(np.isnan(scores.astype(np.float64)).any(axis=1).argmax())
-        raise UserError(f"{file} holds NaN among the class scores of image {ids[row]!r}; every score must be a number")
-    if labels.max() >= scores.shape[1]:
+    columns = scores.shape[1]
+    if labels.max() >= columns or (classes is not None and columns != classes):
+        split = f"{classes} (0 to {classes - 1})" if classes is not None else f"the class {labels.max()}"
+        if labels.min() == 1 and labels.max() == columns:
+            split += ", and classes count from 0"
         raise UserError(
-            f"{file} has scores for {scores.shape[1]} classes, but the split has the class {labels.max()}; "
-            "give one column a class"
+            f"{file} has scores for {columns} classes, the split has {split}; give one column a class, in the order of "
+            "their numbers, without any for a background or an index"
         )
-    return scores.astype(np.float64)
+    return check_scores(ids, scores, str(file))
 
 
-def _scores_from_csv(file: Path, ids: Sequence[str]) -> np.ndarray:
+def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarray:
     rows: dict[str, list[float]] = {}
-    width = None
+    known, width = set(ids), None
+    reader = csv.reader(io.StringIO(text_files.read(file, "check --scores")), strict=True)
     try:
-        with open(file, newline="", encoding="utf-8") as lines:
-            reader = csv.reader(lines)
-            for row in filter(None, reader):
-                (name, *fields), number = row, reader.line_num
-                try:
-                    values = [float(field) for field in fields]
-                except ValueError:
-                    if not rows:  # a header
-                        continue
-                    raise UserError(f"{file}, line {number}: the scores of {name!r} are not all numbers") from None
-                width = len(values) if width is None else width
-                if len(values) != width or not values:
-                    raise UserError(f"{file}, line {number}: {name!r} has {len(values)} scores, others have {width}")
-                if name in rows:
-                    raise UserError(f"{file}, line {number}: image {name!r} has a second row; keep one")
-                rows[name] = values
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a CSV text file ({error}); give image ids and scores") from None
+        for count, row in enumerate(filter(None, reader)):
+            name, *fields = (field.strip() for field in row)
+            values, where = list(map(_number, fields)), f"{file}, line {reader.line_num}"
+            if name not in known and (mark := next((mark for mark in (";", "\t") if mark in name), None)):
+                what = "semicolons" if mark == ";" else "tabs"
+                raise UserError(f"{where} is separated by {what}; write commas, and points in numbers")
+            if count == 0 and name not in known and (None in values or "." not in name):
+                _check_header(file, fields, ids, labels)
+                continue
+            if fields and fields[0] in known:
+                raise UserError(f"{where}: the first column is an index, not the image; write the table without it")
+            if None in values:
+                raise UserError(f"{where}: the scores of {name!r} are not all numbers")
+            width = len(values) if width is None else width
+            if len(values) != width or not values:
+                raise UserError(f"{where}: {name!r} has {len(values)} scores, others have {width}")
+            if name in rows:
+                raise UserError(f"{where}: image {name!r} has a second row; keep one")
+            rows[name] = values
+    except csv.Error as error:
+        raise UserError(f"{file}, line {reader.line_num} is not CSV ({error}); give image ids and scores") from None
     missing = next((name for name in ids if name not in rows), None)
     if missing is not None:
-        raise UserError(f"{file} has no class scores for image {missing!r}; give a row for every image of the split")
+        hint = text_files.resembling(missing, rows)
+        raise UserError(f"{file} has no class scores for image {missing!r}{hint}; give a row for every image")
     return np.array([rows[name] for name in ids])
+
+
+def _number(field: str) -> float | None:
+    """The number in a field; Python's underscores are none."""
+    try:
+        return float(field) if field.isascii() and "_" not in field else None
+    except ValueError:
+        return None
+
+
+def _check_header(file: Path, fields: list[str], ids: Sequence[str], labels: np.ndarray) -> None:
+    """Raise ``UserError`` where names of columns say that these are in another order than the classes' numbers.
+
+    A column may be called by its class's number, from 0 or 1, or by the folder of its images; other names say nothing.
+    """
+    folders = {name.partition("/")[0]: int(label) for name, label in zip(ids, labels, strict=True) if "/" in name}
+    numbers = [text_files.whole(field) for field in fields]
+    if None not in numbers and len(numbers) > 1:
+        expected = list(range(min(numbers), min(numbers) + len(numbers)))
+        if sorted(numbers) == expected != numbers:
+            raise UserError(f"{file}: its columns are called {', '.join(fields[:4])} ...; sort them by class number")
+    for column, field in enumerate(fields):
+        if folders.get(field, column) != column:
+            raise UserError(
+                f"{file}: column {column + 2} is called {field!r}, which is class {folders[field]} of the split and "
+                f"belongs into column {folders[field] + 2}; sort the columns by class number"
+            )
 
 
 def read_mask_list(
@@ -140,18 +198,17 @@ def read_mask_list(
 ) -> list[tuple[list[str], list[str]]]:
     """For each image its object masks and ignore regions, from ``localization.txt`` with image,mask,ignore lines."""
     file = Path(metadata_root) / dataset / split / "localization.txt"
-    if not file.is_file():
-        raise UserError(f"split file {file} is missing; it must list image,mask,ignore for --mask-root")
     found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ids}
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        fields = line.strip().split(",")
-        if fields == [""]:
-            continue
-        if len(fields) != 3 or not fields[1]:
-            raise UserError(f"{file}, line {number}: {line.strip()!r} is not image,mask,ignore; fetch the file again")
-        name, mask, ignore = fields
+    for number, line in text_files.lines(file, "it must list image,mask,ignore for --mask-root"):
+        name, mask, ignore = (field.strip() for field in ["", "", "", *line.rsplit(",", 2)][-3:])
+        if line.count(",") < 2 or not mask or not name:
+            raise UserError(f"{file}, line {number}: {line!r} is not image,mask,ignore; correct it")
         if name not in found:
-            raise UserError(f"{file}, line {number}: image {name!r} is not in image_ids.txt beside it")
+            hint = text_files.resembling(name, found)
+            raise UserError(f"{file}, line {number}: image {name!r} is not in image_ids.txt beside it{hint}")
+        for path in filter(None, (mask, ignore)):
+            if fault := text_files.path_fault(path):
+                raise UserError(f"{file}, line {number}: {path!r} {fault}")
         found[name][0].append(mask)
         if ignore:
             found[name][1].append(ignore)
@@ -161,22 +218,29 @@ def read_mask_list(
     return [found[name] for name in ids]
 
 
-def read_mask(root: Path, objects: Sequence[str], ignored: Sequence[str], grid: int) -> np.ndarray:
-    """(grid, grid) uint8: 1 object, 0 background, 255 ignored, from mask images resized by nearest neighbour."""
+def read_mask(
+    root: Path, objects: Sequence[str], ignored: Sequence[str], grid: int, size: Sequence[int] | None = None
+) -> np.ndarray:
+    """(grid, grid) uint8: 1 object, 0 background, 255 ignored, from mask images resized by nearest neighbour.
 
-    def read(name: str) -> np.ndarray:
-        image = cv2.imread(str(root / name), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise UserError(f"mask {root / name} is missing or no image; check --mask-root")
-        return pxap.to_grid(image, grid) > 0
+    size: width and height of the image, where they are known; see ``tedloc.data.masks``
+    """
 
-    return pxap.with_ignored([read(name) for name in objects], [read(name) for name in dict.fromkeys(ignored)])
+    def read(name: str, empty: bool) -> np.ndarray:
+        return pxap.to_grid(masks.read_mask(root, name, size, empty=empty), grid) > 0
+
+    return pxap.with_ignored(
+        [read(name, False) for name in objects], [read(name, True) for name in dict.fromkeys(ignored)]
+    )
 
 
 def _load(file: Path) -> np.ndarray:
+    """An array that ``numpy.save`` wrote. NumPy raises what it meets in a damaged header, so everything is caught."""
     try:
         array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:
+        if "allow_pickle" in str(error):
+            raise UserError(f"{file} holds Python objects; write an array of numbers with numpy.save") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{file} cannot be read as a NumPy array ({reason}); write it with numpy.save") from None
     if not isinstance(array, np.ndarray):

@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap intervals over images, paired differences, mean and deviation over seeds.
+"""How sure a metric is: bootstrap intervals over images. (``tedloc.book.evidence`` pairs differences by seed.)
 
 Everything comes from the stored per-image correctness: no map is read again. An oracle threshold is searched anew
 in every resample, as it was in the metric itself; a carried-over or fixed threshold stays where it is. A resample
@@ -6,7 +6,7 @@ is a vector of how often each image was drawn, so all resamples at all threshold
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,39 +42,6 @@ def bootstrap(
     return interval(
         statistic_of(meter, metric, contours, val, fixed), np.arange(len(meter)), len(meter), seed, samples, level
     )
-
-
-def paired_difference(
-    ours: LocalizationMeter,
-    theirs: LocalizationMeter,
-    metric: str,
-    seed: int,
-    samples: int = 1000,
-    *,
-    level: float = 0.95,
-    val: tuple[LocalizationMeter, LocalizationMeter] | None = None,
-    fixed: float | None = None,
-) -> tuple[float, float, float]:
-    """(difference, low, high) of ``ours - theirs`` on the same images, resampled together.
-
-    ``val``: the two validation meters, in the same order. Raises ``UserError`` unless both hold the same images.
-    """
-    if not np.array_equal(ours.records.ids, theirs.records.ids):
-        raise UserError("a paired difference needs two results on the same images; these hold different ones")
-    first = statistic_of(ours, metric, "largest", val and val[0], fixed)
-    second = statistic_of(theirs, metric, "largest", val and val[1], fixed)
-    every = np.ones((1, len(ours)), np.float32)
-    every_image = np.arange(len(ours))
-    ends = interval(lambda counts: first(counts) - second(counts), every_image, len(ours), seed, samples, level)
-    return float((first(every) - second(every))[0]), *ends
-
-
-def over_seeds(results: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation (n - 1; NaN for one seed) of every metric that all results have."""
-    shared = [key for key in results[0] if all(key in result for result in results)]
-    table = np.array([[float(result[key]) for key in shared] for result in results])
-    deviation = table.std(axis=0, ddof=1) if len(results) > 1 else np.full(len(shared), np.nan)
-    return {key: (float(m), float(d)) for key, m, d in zip(shared, table.mean(axis=0), deviation, strict=True)}
 
 
 def interval(

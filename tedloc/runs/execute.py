@@ -21,11 +21,13 @@ from tedloc.training import devices, distributed, engine
 
 
 class Scored(NamedTuple):
-    """A split scored route by route: meters; the maps kept for figures with their ``index``; every route's name."""
+    """A split scored route by route: meters; the maps kept for figures with their ``index``; every route's name; best,
+    (N,) each image's highest class score by the headline route, in no order."""
 
     meters: dict[str, LocalizationMeter]
     maps: dict[str, np.ndarray]
     offered: list[str]
+    best: np.ndarray
 
 
 def evaluate(
@@ -49,7 +51,8 @@ def evaluate(
         for name in ("index", *merged.meters)
     }
     order = maps["index"].argsort()
-    return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered)
+    best = np.concatenate([part.best for part in parts])
+    return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered, best)
 
 
 def _evaluate_part(
@@ -60,11 +63,14 @@ def _evaluate_part(
     meters: dict[str, LocalizationMeter] = {}
     maps: dict[str, list[np.ndarray]] = {"index": [kept[:0]]}
     offered: list[str] = []
+    best = [np.zeros(0)]
     for prediction in method.predict(split, (distributed.rank(), distributed.world())):
         index, offered = prediction.index, list(prediction.routes)
+        best.append(prediction.routes[offered[0]].scores.float().amax(1).cpu().numpy())
         here = np.flatnonzero(np.isin(index, kept))
         maps["index"].append(index[here])
-        ids, boxes, sizes = [images.ids[i] for i in index], [images.boxes[i] for i in index], images.sizes[index]
+        ids, sizes = [images.ids[i] for i in index], images.sizes[index]
+        boxes = [images.boxes[i] for i in index] if images.boxed else None
         for name, route in prediction.routes.items():
             if routes and name not in routes:
                 continue
@@ -78,12 +84,15 @@ def _evaluate_part(
                 predicted = mapping.shares_on_grid(route.boxes.float().cpu().numpy(), settings.grid)
                 meter.update_boxes(ids, predicted, boxes, sizes, images.labels[index], scores)
             maps.setdefault(name, []).append(score_maps[here].astype(np.float16))
-    return Scored(meters, {name: np.concatenate(parts) for name, parts in maps.items()}, offered)
+    kept_maps = {name: np.concatenate(parts) for name, parts in maps.items()}
+    return Scored(meters, kept_maps, offered, np.concatenate(best))
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
-    """The best centred box of one size, chosen on the validation split: what knowing nothing scores."""
+    """The best centred box of one size, chosen on validation: what knowing nothing scores. {} without boxes."""
     val, test = open_data(data, "val"), open_data(data, "test")
+    if not (val.boxed and test.boxed):
+        return {}
     size = baselines.centre_box(val.boxes, val.sizes, grid=settings.grid)
     return baselines.score(baselines.place(size, test.sizes), test, grid=settings.grid)
 
@@ -135,6 +144,9 @@ def execute(request: Request, teacher: Run | None = None) -> None:
         "val routes": on_val,
         "all routes": test.offered,
         "centre box": centre_box(profile.data, profile.evaluation),
+        "without boxes": [split for split in ("val", "test") if not open_data(profile.data, split).boxed],
+        "class names": images.class_names,
+        "val best scores": np.quantile(val.best, np.linspace(0, 1, 101)).round(5).tolist(),
         "parameters": count_parameters(*method.modules().values()),
         "provenance": earlier.metrics["provenance"]
         if earlier

@@ -36,7 +36,7 @@ from tedloc.data.registry import DATASETS
 from tedloc.fingerprints import EXECUTION, digest, environment
 from tedloc.methods import Method, create
 from tedloc.metrics.meter import LocalizationMeter
-from tedloc.settings import DataSettings, Profile
+from tedloc.settings import DataSettings, Profile, as_record
 from tedloc.training import devices
 
 
@@ -99,7 +99,7 @@ class Request:
         return {
             "method": self.method,
             "seed": self.seed,
-            "profile": {part: dataclasses.asdict(getattr(self.profile, part)) for part in sorted(used)},
+            "profile": {part: as_record(getattr(self.profile, part)) for part in sorted(used)},
             "own": method.own_settings(),
             "device": self.device,
             "data": data_fingerprint(self.profile.data),

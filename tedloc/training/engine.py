@@ -8,6 +8,7 @@ moment ends in the same numbers.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import time
@@ -110,6 +111,10 @@ def train(
 
     Raises ``UserError`` when the loss diverges or the GPU's memory is too small.
     """
+    # the first epoch's lengths are every epoch's
+    lengths = [len(batch) for batch in epoch_batches(count, settings.batch_size, generator_for(seed, 0, device))]
+    if settings.steps is not None:
+        settings = dataclasses.replace(settings, epochs=max(1, round(settings.steps / len(lengths))))
     model.to(device).train()
     objective = distributed.parallel(Objective(model, step), device)
     if settings.compile:
@@ -121,8 +126,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     at = _resume(folder, model, optimiser, schedule, device) if folder else Position()
     writes = folder is not None and distributed.rank() == 0
-    # the first epoch's length is every epoch's
-    length = sum(map(len, epoch_batches(count, settings.batch_size, generator_for(seed, 0, device))))
+    length = sum(lengths)
     bar = tqdm(
         total=settings.epochs * length,
         initial=at.epoch * length + at.seen,

@@ -105,7 +105,7 @@ class Uncached(Features):
     def batch(self, index: np.ndarray, view: np.ndarray | int = 0, device: str = "cpu") -> Tensor:
         encoder = self.encoder()
         with torch.no_grad():  # not inference mode: a network is trained on these
-            x = encoder.preprocess([self.images.image(i) for i in index]).to(self.device)
+            x = encoder.preprocess(self.images.image(i) for i in index).to(self.device)
             mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
             x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
             return encoder(x).to(device, torch.float32)
@@ -164,7 +164,7 @@ def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device
 
     @torch.inference_mode()
     def rows(index: np.ndarray) -> np.ndarray:
-        x = encoder.preprocess([images.image(i) for i in index]).to(device)
+        x = encoder.preprocess(images.image(i) for i in index).to(device)
         each = [encoder(x.flip(-1) if view else x).half() for view in range(views)]
         return torch.stack(each, dim=1).cpu().numpy()
 
@@ -185,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--verify", action="store_true", help="read all chunks, compute damaged ones again")
     known, rest = parser.parse_known_args(arguments)
     profile = profiles.from_command_line(profiles.get(known.profile), rest)
+    devices.checked(known.device)
     if known.verify:
         features(profile.data, known.split, profile.encoder, known.device, verify=True)
     found = side_by_side(known.workers, known.device, features, profile.data, known.split, profile.encoder)

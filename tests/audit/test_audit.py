@@ -30,6 +30,12 @@ def change(monkeypatch, name: str, value: str, **where: str) -> None:
     monkeypatch.setattr(paper, "_records", lambda wanted: records if wanted == name else read(wanted))
 
 
+def test_every_verdict_s_word_says_whether_the_statement_holds(tables, setup):
+    words = {finding.word: finding.holds for finding in [*tables.values(), *setup.values()]}
+    assert words[audit.CONSISTENT] is True and words[audit.UNDECIDED] is words[audit.IN_PART] is None
+    assert words[audit.PERMUTED] is words[audit.IMPOSSIBLE] is words[audit.MISLABELLED] is False
+
+
 def test_only_ts_cam_and_scm_on_cub_break_the_order_of_the_metrics():
     assert audit.broken_order(audit.localization(1)) == [("SCM", "CUB"), ("TS-CAM", "CUB")]
     assert audit.broken_order(audit.localization(4)) == audit.broken_order(audit.localization(5)) == []

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from tedloc.book import evidence
+from tedloc import profiles
+from tedloc.book import evidence, report
 from tedloc.book.evidence import Difference
 from tedloc.errors import UserError
 from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs import Run
 
 GRID, IMAGES, CLASSES = 32, 24, 3
 
@@ -119,3 +121,26 @@ def test_the_best_must_beat_every_other_clearly(good, bad):
     assert lost.holds is False and "the closest or best is good" in lost.evidence
     assert evidence.judge_best("c", good, {"bad": bad, "same": good}).holds is None
     assert evidence.judge_best("c", good, {"bad": bad}, decidable=False).holds is None
+
+
+def test_lines_by_image_stand_in_the_order_asked_for(good):
+    ids = ["image03", "image00", "image11"]
+    found = evidence.by_image(good[0], ids)
+    assert list(found.index) == ids
+    assert found["iou"].tolist() == [good[0].per_image().set_index("id")["iou"][name] for name in ids]
+
+
+def test_only_where_numbers_mean_nothing_a_word_of_caution_stands():
+    smoke, aviary = profiles.get("smoke"), profiles.get("aviary")
+    assert evidence.caution(aviary) == "" and "decides nothing" in evidence.caution(smoke)
+    assert evidence.checked(aviary, "Table 2") == "Claims of Table 2, checked in this profile."
+    assert "decides nothing" in evidence.checked(smoke, "Table 2")
+
+
+def test_what_runs_were_measured_on_is_read_from_them_unless_it_is_said_otherwise(small_run):
+    run = Run(small_run)
+    on = evidence.measured_on(profiles.get("smoke"), [run, run], threshold="oracle on test", split="val")
+    assert on["seeds"] == [0, 0] and on["num_images"] == run.metrics["provenance"]["num_images"]
+    assert on["split"] == "val" and "threshold: oracle on test" in report.badge(on)
+    with pytest.raises(UserError, match="colour"):
+        evidence.measured_on(profiles.get("smoke"), [run], colour="blue")

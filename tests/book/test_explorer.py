@@ -18,6 +18,7 @@ from tedloc.data import ImageSet
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
 from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs import Run
 
 STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
 IMAGES, CLASSES, WIDTH, HEIGHT = 9, 3, 60, 40
@@ -145,8 +146,14 @@ def test_images_stand_at_even_ranks_from_best_to_worst(explored, methods):
     iou = methods["A"].meter.per_image().set_index("id")["iou"]
     shown = [iou[image["id"]] for image in explored.payload["images"]]
     assert shown == sorted(iou, reverse=True)
-    best, worst = explorer.by_rank(methods["A"].meter, list(iou.index), 2)
-    assert iou.iloc[best] == iou.max() and iou.iloc[worst] == iou.min()
+
+
+def test_a_finished_run_is_explored_by_its_meters_and_maps(small_run):
+    run = Run(small_run)
+    method = explorer.of_run(run, "g")
+    assert method.has_maps and len(method.maps) == len(run.maps()["index"])
+    assert method.meter.compute()["MaxBoxAcc@0.5"] == run["MaxBoxAcc@0.5"]
+    assert method.val.compute()["MaxBoxAcc@0.5"] == run.metrics["val routes"]["g"]["MaxBoxAcc@0.5"]
 
 
 def test_fewer_images_are_shown_where_a_page_would_grow_too_heavy(images, methods, monkeypatch):

@@ -1,6 +1,7 @@
 """Figures come to a page in the format that suits them, and pages say in their head what they are about."""
 
 import importlib.util
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,39 @@ def test_figures_with_photos_or_large_matrices_are_jpeg_and_others_png(drawn, be
     figure = Figure(figsize=(2, 2))
     drawn(figure.subplots())
     assert plots.picture(figure).startswith(begins)
+
+
+DRAWN_AS_THEY_ARE = ["ba$$in", "$5_bill_or_$10_bill", r"a\$b", "$x^2$", "50 % {off}", "one\ntwo", "cre\u0300me"]
+
+
+@pytest.mark.parametrize("name", DRAWN_AS_THEY_ARE)
+def test_names_are_drawn_letter_by_letter(name):
+    figure = Figure()
+    text = figure.text(0, 0, plots.written(name))
+    figure.draw_without_rendering()
+    shown, formula = text._preprocess_math(text.get_text())
+    assert shown == unicodedata.normalize("NFC", name) and not formula
+    panel = {"image": np.zeros((8, 8, 3)), "title": name}
+    assert plots.picture(plots.grid_of_localizations([[panel]], [name], [name]))
+
+
+def test_letters_that_no_font_has_are_told_by_their_code(capsys, recwarn):
+    assert plots.written("猫 a") in ("猫 a", "[U+732B] a")
+    assert plots.written("\U000f0000 a") == "[U+F0000] a"
+    assert "no font here has" in capsys.readouterr().err
+    plots.picture(plots.grid_of_localizations([[{"image": np.zeros((8, 8, 3)), "title": "猫 \U000f0000"}]]))
+    assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
+    plots.written("\U000f0000")
+    assert not capsys.readouterr().err  # it was said
+
+
+def test_letters_of_another_installed_font_are_taken_from_it(monkeypatch):
+    usual = plots.font_manager.findfont("DejaVu Sans")
+    other = next(font for font in plots.font_manager.fontManager.ttflist if font.name == "STIXGeneral")
+    monkeypatch.setattr(plots, "_has", lambda font, letter: font == (usual if letter.isascii() else other.fname))
+    monkeypatch.setitem(plots.plt.rcParams, "font.sans-serif", ["DejaVu Sans"])
+    assert plots.written("aℌ") == "aℌ"
+    assert plots.plt.rcParams["font.sans-serif"] == ["DejaVu Sans", "STIXGeneral"]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_what_chapters_found_is_read_from_their_notebooks_by_profile(built):
 def test_a_record_keeps_every_verdict_and_where_it_comes_from(built):
     execute_all(built)
     assert findings.record() == ["aviary"]
-    kept = findings.stored()["aviary"]
+    kept = findings.kept()["aviary"]
     assert kept == findings.computed("aviary")["aviary"] | {"recorded": kept["recorded"]}
     assert findings.origin(kept) == "stored, computed 2026-01-02 at commit abc"
     assert findings.origin(findings.computed("aviary")["aviary"]) == "computed 2026-01-02 at commit abc"
@@ -121,14 +121,14 @@ def test_nothing_stale_incomplete_or_meaningless_is_recorded(built):
         execute(built[name], "smoke")
     with pytest.raises(UserError, match="no chapter has been executed in a profile whose numbers mean something"):
         findings.record()
-    assert findings.stored() == {}
+    assert findings.kept() == {}
 
 
 def test_recording_one_profile_keeps_what_was_stored_of_another(built):
     execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([BETTER]))
     assert findings.record() == ["tiny-imagenet"]
     execute_all(built)
-    assert findings.record() == ["aviary"] and set(findings.stored()) == {"aviary", "tiny-imagenet"}
+    assert findings.record() == ["aviary"] and set(findings.kept()) == {"aviary", "tiny-imagenet"}
 
 
 def test_a_page_that_reads_others_comes_last_and_changes_with_them(built):
@@ -164,7 +164,7 @@ def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(built):
         ("C helps", "Table 2", False),
     ]
     columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
-    cells = findings.table(claims, columns, both).cells
+    cells = findings.claims_table(claims, columns, both).cells
     assert list(cells.iloc[0]) == ["holds\n+2 points", "does not hold\n−1 point", "not run here"]
     assert list(cells.iloc[2]) == ["does not hold\n−3", "–", "not run here"]
     assert list(cells.index) == ["A beats B\nTable 1", "A beats chance\nnot in the paper", "C helps\nTable 2"]
@@ -172,9 +172,58 @@ def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(built):
 
 
 def test_what_is_stored_with_the_package_is_whole():
-    for name, finding in findings.stored().items():
+    for name, finding in findings.kept().items():
         assert name == finding["profile"] in profiles.PROFILES and name != findings.SMOKE
         assert finding["chapters"] and all(story["commit"] for story in finding["chapters"].values())
         labels = {verdict["holds"] for story in finding["chapters"].values() for verdict in story["verdicts"]}
         assert labels <= {True, False, None}
         assert len(json.dumps(finding)) < 200_000
+
+
+def two_profiles() -> dict[str, dict]:
+    """A finding of birds and one of photos: "A beats B" holds in both, "C helps" in one alone."""
+
+    def finding(profile: str, *holds: bool | None) -> dict:
+        told = [
+            report.verdict(f"{name} (Table 1)", value, "e").to_json()
+            for name, value in zip(("A beats B", "C helps"), holds, strict=True)
+        ]
+        return {"profile": profile, "chapters": {"main_results": STORY | {"title": "T", "verdicts": told}}}
+
+    return {"aviary": finding("aviary", True, False), "tiny-imagenet": finding("tiny-imagenet", True, True)}
+
+
+def test_what_holds_everywhere_and_what_is_refuted_is_told_by_name():
+    found = two_profiles()
+    claims, both = findings.claims(found.values()), ["aviary", "tiny-imagenet"]
+    assert findings.everywhere(claims, both) == ["A beats B"]
+    assert findings.everywhere(claims, both[:1]) == []  # one profile is not everywhere
+    assert findings.everywhere(claims, [*both, "cub"]) == []
+    assert findings.refuted(claims, both) == [("C helps", "aviary")]
+
+
+def test_the_summary_counts_a_profiles_verdicts_and_leaves_empty_what_was_not_run():
+    found = two_profiles()
+    table = findings.summary(findings.claims(found.values()), found, ["aviary", "cub"])
+    assert table.loc["aviary"].tolist()[:4] == [2, 1, 1, 0]
+    assert table.loc["aviary", "where the verdicts come from"] == "computed 2026-01-02 at commit abc"
+    assert table.loc["cub"].isna().tolist() == [True] * 4 + [False]
+    assert table.loc["cub", "where the verdicts come from"] == report.NOT_RUN
+
+
+def test_the_page_shows_what_is_computed_here_and_else_what_is_kept(built):
+    execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([CONTROL]))
+    findings.record()
+    execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([BETTER]))
+    execute(built["main_results"], "smoke", report.verdicts([BETTER]))
+    found = findings.at_hand("smoke")
+    assert "recorded" not in found["tiny-imagenet"] and findings.claims([found["tiny-imagenet"]])[0]["own"] is False
+    built["tiny-imagenet/main_results"].executed.unlink()
+    found = findings.at_hand("smoke")
+    assert "recorded" in found["tiny-imagenet"] and set(found) == {"smoke", "tiny-imagenet"}
+    assert list(findings.page_columns("smoke", found).values()) == [
+        ["smoke"],
+        ["aviary"],
+        ["tiny-imagenet"],
+        ["cub", "ilsvrc"],
+    ]

@@ -65,6 +65,11 @@ def test_shares_of_a_score_sum_to_it(image):
     assert float(shares.sum()) == pytest.approx(float(output.scores[0, labels[0]]), abs=1e-6)
 
 
+def test_the_fewest_patches_that_hold_a_share_of_the_weight():
+    weights = torch.tensor([[0.1, 0.4], [0.3, 0.2]])
+    assert [illustrations.fewest(weights, share) for share in (0.3, 0.5, 0.75)] == [1, 2, 3]
+
+
 def test_each_loss_pulls_where_its_equation_reaches(image):
     output, samples, labels, anchors = image
     found = illustrations.pulls(output, samples, labels, anchors, LossSettings())
@@ -117,6 +122,16 @@ def test_overlap_of_a_map_that_sees_a_part():
     truth[:, :2], seen[0, :2], seen[0, 2] = True, 1.0, 0.4
     assert illustrations.overlap(seen, truth) == (1.0, 0.25)
     assert np.isnan(illustrations.overlap(np.zeros((4, 4)), truth).inside)
+
+
+def test_overlaps_are_those_of_maps_as_the_protocol_stretches_them():
+    truth = np.zeros((2, 8, 8), bool)
+    truth[:, :, :4] = True
+    maps = np.full((2, 2, 2), 3.0)  # of any range and size; the second is flat, so empty
+    maps[0, :, 1] = -5.0
+    found = illustrations.overlaps(maps, truth)
+    assert found.shape == (2, 2) and found[0].tolist() == [1.0, 1.0]
+    assert np.isnan(found[1, 0]) and found[1, 1] == 0
 
 
 def test_the_typical_one_is_nearest_to_the_centre():

@@ -41,6 +41,36 @@ def test_copy_is_valid_and_holds_no_output(source):
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
+NOT_SHOWN = {"remove-input", "hide-input", "remove-cell", "hide-cell", "parameters"}
+MOST_LINES, WIDEST = 12, 86  # of a cell that a page shows: what fits a page of 1280 pixels without scrolling
+
+
+def shown_cells(source) -> list[list[str]]:
+    """The code cells whose lines a reader of the page sees."""
+    code = [cell for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    return [cell.source.splitlines() for cell in code if not NOT_SHOWN & set(cell.metadata.get("tags", []))]
+
+
+@each
+def test_a_chapter_that_asks_for_runs_shows_the_few_lines_that_do(source):
+    asking = [lines for lines in shown_cells(source) if any("runs.collect" in line for line in lines)]
+    if re.search(r"^from tedloc import .*\bruns\b", source.read_text(), flags=re.MULTILINE):
+        assert len(asking) == 1 and len(asking[0]) <= MOST_LINES
+    else:
+        assert not asking
+
+
+@each
+def test_every_chapter_shows_cells_worth_reading(source):
+    """Some, each short and narrow; it opens with what it does, and neither imports nor draws."""
+    found = shown_cells(source)
+    assert found
+    for lines in found:
+        assert lines[0].startswith("# ") and len(lines) <= MOST_LINES, lines[0]
+        assert max(map(len, lines)) <= WIDEST, lines[0]
+        assert not [line for line in lines if re.match(r"\s*(import |from |plt\.|figure|fig\b|ax\.)", line)], lines[0]
+
+
 @each
 def test_kernel_is_named(source):
     for notebook in (jupytext.read(source), nbformat.read(source.with_suffix(".ipynb"), as_version=4)):

@@ -28,6 +28,10 @@ def test_seeds_show_mean_sample_deviation_and_count():
     assert report.measured([80.0]) == report.measured(80.0) == "80.0"
 
 
+def test_one_is_singular():
+    assert [report.plural(n, "seed") for n in (0, 1, 3)] == ["0 seeds", "1 seed", "3 seeds"]
+
+
 def test_what_was_not_run_says_so_and_has_no_difference():
     shown = report.comparison(ROWS).cells.loc["BAS"]
     assert list(shown) == ["94.6", "not run here", "–"]
@@ -100,27 +104,27 @@ def test_badge_refuses_unknown_keys():
 
 
 def test_html_escapes_text_scrolls_and_carries_the_books_table_class():
-    page = report.table(pd.DataFrame({"note": ["a < b & c"]}), caption="x < y")._repr_html_()
+    page = report.plain_table(pd.DataFrame({"note": ["a < b & c"]}), caption="x < y")._repr_html_()
     assert "a &lt; b &amp; c" in page and "x &lt; y" in page
     assert 'class="dataframe"' in page and "overflow-x: auto" in page
 
 
 def test_rows_of_one_name_are_grouped_below_it():
     frame = pd.DataFrame({"x": [1.0, 2.0, 3.0]}, index=["GenPromp", "GenPromp", "TS-CAM"])
-    page = report.table(frame)._repr_html_().replace("\u200b", "")
+    page = report.plain_table(frame)._repr_html_().replace("\u200b", "")
     assert page.count(">GenPromp<") == page.count(">TS-CAM<") == 1
     assert all(f">{number}.0<" in page for number in (1, 2, 3))
 
 
 def test_markdown_aligns_numbers_right_and_words_left():
     frame = pd.DataFrame({"n": [1.25], "word": ["finch"]}, index=["a|b"])
-    lines = report.table(frame, decimals=2).to_markdown().splitlines()
+    lines = report.plain_table(frame, decimals=2).to_markdown().splitlines()
     assert lines[1] == "| :-- | --: | :-- |"
     assert lines[2] == "| a\\|b | 1.25 | finch |"
 
 
 def test_numbers_keep_fixed_decimals_and_integers_none():
-    cells = report.table(pd.DataFrame({"f": [1.0, np.nan], "i": [12345, 2], "b": [True, False]})).cells
+    cells = report.plain_table(pd.DataFrame({"f": [1.0, np.nan], "i": [12345, 2], "b": [True, False]})).cells
     assert cells.values.tolist() == [["1.0", "12 345", "yes"], ["–", "2", "no"]]
 
 
@@ -161,7 +165,7 @@ def test_the_download_holds_the_numbers_at_full_precision_and_says_where_they_co
 
 def test_columns_of_two_levels_and_rows_of_one_name_keep_their_names_in_the_download():
     frame = pd.DataFrame({("MaxBoxAcc", "paper"): [1.5, 2.5]}, index=["GenPromp", "GenPromp"])
-    _, read = downloaded(report.table(frame))
+    _, read = downloaded(report.plain_table(frame))
     assert list(read.columns) == ["row", "MaxBoxAcc paper"] and list(read["row"]) == ["GenPromp", "GenPromp"]
 
 
@@ -176,8 +180,8 @@ def test_a_second_line_of_a_cell_is_a_note_below_it_and_the_first_keeps_its_colo
 
 def test_a_large_table_is_no_burden_to_its_page():
     frame = pd.DataFrame({"x": np.random.default_rng(0).random(2000)})
-    assert len(report.table(frame).csv()) > tables.LARGEST_CSV
-    assert "data:text/csv" not in report.table(frame)._repr_html_()
+    assert len(report.plain_table(frame).csv()) > tables.LARGEST_CSV
+    assert "data:text/csv" not in report.plain_table(frame)._repr_html_()
 
 
 def test_verdicts_travel_as_data_with_name_and_origin():

@@ -122,3 +122,10 @@ def test_without_npm_the_book_is_built_all_the_same(built):
 
 def test_python_and_the_extension_agree_on_the_key():
     assert load_extension("page_assets").ASSETS == try_it.ASSETS
+
+
+def test_the_best_share_of_a_picture_is_that_of_the_class_named_for_it(page):
+    shares = try_it.best_shares(page.localizer, [sample.image for sample in page.samples])
+    assert ((shares > 1 / len(page.localizer.class_names)) & (shares <= 1)).all()
+    for sample, share in zip(page.samples, shares, strict=True):
+        assert try_it.describe(page.localizer, sample).endswith(f"softmax {100 * share:.0f} %")

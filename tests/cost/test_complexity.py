@@ -3,13 +3,26 @@
 import pytest
 import timm
 import torch
+from closed_forms import vit_flops
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from tedloc import paper
 from tedloc.backbones import stable_diffusion
 from tedloc.cost import full_size
-from tedloc.cost.complexity import LatencySettings, Part, cost, costs, latencies, latency, total, vit_flops
+from tedloc.cost.complexity import (
+    LatencySettings,
+    Part,
+    cost,
+    costs,
+    count_parameters,
+    image_time,
+    latencies,
+    latency,
+    stored_parameters,
+    total,
+)
 from tedloc.errors import UserError
 from tedloc.settings import DecoderSettings
 
@@ -132,6 +145,23 @@ def test_parts_on_the_meta_device_are_timed_with_real_weights_and_given_back():
     found = latencies(parts, settings=LatencySettings(warmup=1, passes=3))
     assert set(found) == {"a"} and found["a"].passes == 3
     assert parts[0].module.weight.is_meta
+
+
+def test_an_image_takes_its_parts_as_often_as_it_needs_them():
+    once, thrice, idle = (Part(name, nn.Identity(), (), passes=n) for name, n in (("a", 1), ("b", 3), ("c", 0)))
+    timed = {"a": latency(lambda: None, settings=LatencySettings(0, 2)), "b": latency(lambda: None)}
+    expected = timed["a"].median + 3 * timed["b"].median
+    assert image_time([once, thrice, idle], timed) == pytest.approx(expected)
+
+
+def test_stored_parameters_are_counted_by_the_part_they_belong_to(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file({"unet.a.weight": torch.zeros(3, 4), "unet.b": torch.zeros(5), "vae.a": torch.zeros(())}, file)
+    assert stored_parameters(file).to_dict() == {"unet": 17, "vae": 1}
+
+
+def test_the_encoder_is_counted_without_being_made():
+    assert full_size.encoder_parameters() == count_parameters(on_meta(full_size.PatchGrid, full_size.EVA_01, 224))
 
 
 def test_stable_diffusion_has_the_parameters_the_paper_lists():

@@ -1,9 +1,10 @@
 """The estimates follow from the counts: more GPUs take less time, the slowest part decides, docstrings say the same."""
 
 import pytest
+from closed_forms import vit_flops
 
 from tedloc import profiles
-from tedloc.cost import complexity, plan
+from tedloc.cost import plan
 
 COST = plan.ImageCost(
     encoder=160e9, head=8e9, clip_es=40e9, token_bytes=524288, map_bytes=196, decode=0.002, score=0.003
@@ -16,6 +17,17 @@ def test_eight_gpus_take_an_eighth_of_the_time_where_gpus_are_the_limit():
     assert one.loc["pseudo-labels", "limit"] == "GPU"
     assert one.loc["pseudo-labels", "hours"] == pytest.approx(8 * eight.loc["pseudo-labels", "hours"])
     assert (one["GPU hours"] == eight["GPU hours"]).all()
+
+
+def test_stages_by_gpus_are_those_of_each_machine_and_their_sum():
+    machines = [plan.Machine(gpus) for gpus in (1, 64)]
+    found, one, eight = plan.by_gpus(WORK, COST, machines), *(plan.stages(WORK, COST, plan.Machine(n)) for n in (1, 8))
+    assert list(found.columns) == ["hours, 1 GPU", "hours, 64 GPUs", "GPU hours", "stored (GB)", "limit on 8 GPUs"]
+    assert found.loc["training", "hours, 1 GPU"] == one.loc["training", "hours"]
+    assert found.loc["all", "GPU hours"] == pytest.approx(one["GPU hours"].sum())
+    assert found.loc["all", "stored (GB)"] == pytest.approx(one["stored"].sum() / 1e9)
+    assert found["stored (GB)"].isna().tolist() == [stored == 0 for stored in one["stored"]] + [False]
+    assert list(found["limit on 8 GPUs"][:-1]) == list(eight["limit"]) and found["limit on 8 GPUs"].isna()["all"]
 
 
 def test_the_slowest_of_gpu_cores_and_disk_decides():
@@ -40,7 +52,7 @@ def test_the_cache_is_as_large_as_its_embeddings_and_pays_after_some_epochs():
 
 def test_counts_are_those_of_the_architectures():
     cost = plan.counted(classes=200)
-    closed = complexity.vit_flops(depth=24, width=1024, patches=256, patch_values=588, hidden=4096)
+    closed = vit_flops(depth=24, width=1024, patches=256, patch_values=588, hidden=4096)
     assert cost.encoder == pytest.approx(closed, rel=1e-3)
     assert cost.token_bytes == 1024 * 16 * 16 * 2 and cost.map_bytes == 14 * 14
 

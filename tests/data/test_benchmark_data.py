@@ -39,7 +39,7 @@ def test_the_published_splits_have_the_published_counts(shared, dataset, split):
     assert sum(map(len, records.boxes)) == boxes
     assert set(records.labels) == set(range(classes))
     for box, size in zip(records.boxes, records.sizes, strict=True):
-        assert (box[:, :2] >= 0).all() and (box[:, 2:] <= size).all()
+        assert (box[:, :2] >= 0).all() and (box[:, 2:] < size).all()
 
 
 def test_records_are_matched_by_path_and_boxes_collected(tmp_path):
@@ -73,7 +73,7 @@ DAMAGE = {
     "localization.txt": {
         "a,1,2,3,4": "has no box for image 'b'",
         "a,1,2,3,4\nc,1,2,3,4": "line 2: image 'c'",
-        "a,5,2,3,4\nb,1,2,3,4": "line 1: the box of 'a' is turned over",
+        "a,5,2,3,4\nb,1,2,3,4": "line 1: image 'a': box 5, 2, 3, 4 is turned over",
         "a,1,2,3": "line 1: 'a,1,2,3'",
         None: "is missing",
     },
@@ -170,6 +170,43 @@ def test_ilsvrc_training_images_are_numbered_by_sorted_wnid(tmp_path, monkeypatc
     assert images.image(999).shape == (30, 40, 3)
     (tmp_path / "ILSVRC/train/n15075141").rename(tmp_path / "ILSVRC/train/n99999999")
     with pytest.raises(UserError, match="lacks 1 of 1000 class folders, first n15075141 .it has n99999999"):
+        open_split("ilsvrc", "train")
+
+
+@pytest.fixture
+def three_classes(tmp_path, monkeypatch) -> Path:
+    """ILSVRC's training folder with a photo for each of three classes."""
+    monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
+    wnids = ilsvrc.all_wnids()[:3]
+    for wnid in wnids:
+        picture(tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.png", 9)
+        (tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.png").rename(tmp_path / f"ILSVRC/train/{wnid}/{wnid}_1.JPEG")
+    (tmp_path / "ILSVRC/wnids.txt").write_bytes("\ufeff".encode() + "\r\n".join(wnids).encode())
+    return tmp_path / "ILSVRC/train"
+
+
+def test_hidden_files_and_folders_beside_the_photos_are_passed_over(three_classes):
+    (three_classes / ".ipynb_checkpoints").mkdir()
+    for folder in list(three_classes.iterdir()):
+        (folder / "._n01440764_1.JPEG").touch()  # macOS writes them
+        (folder / ".DS_Store").touch()
+        (folder / "Thumbs.db").touch()
+    assert len(open_split("ilsvrc", "train")) == 3
+
+
+@pytest.mark.parametrize("name", ["n01440764_1.jpg", "n01440764_2.jpeg", "n01440764_3.JPG", "a\nb.JPEG"])
+def test_a_photo_under_another_ending_is_named_and_not_left_out(three_classes, name):
+    picture(three_classes / "n01440764" / "x.png", 9)
+    (three_classes / "n01440764" / "x.png").rename(three_classes / "n01440764" / name)
+    with pytest.raises(UserError, match="n01440764 holds .*, where ILSVRC's photos end in .JPEG"):
+        open_split("ilsvrc", "train")
+
+
+def test_a_folder_too_many_is_named(three_classes):
+    (three_classes.parent / "wnids.txt").unlink()
+    for wnid in [*ilsvrc.all_wnids(), "backup"]:
+        (three_classes / wnid).mkdir(exist_ok=True)
+    with pytest.raises(UserError, match="1001 class folders instead of 1000 .it has backup, which is no class"):
         open_split("ilsvrc", "train")
 
 

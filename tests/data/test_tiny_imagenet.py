@@ -167,7 +167,7 @@ DAMAGE = {
         "test",
         r"lists 'a.JPEG' more than once",
     ),
-    "binary": (lambda f: (f / "words.txt").write_bytes(b"\xff\xfe\x00"), "test", r"words.txt is not text"),
+    "binary": (lambda f: (f / "words.txt").write_bytes(b"\x89PNG\x00"), "test", r"words.txt is not text"),
     "class without test images": (
         lambda f: (f / "val/val_annotations.txt").write_text(
             "".join(

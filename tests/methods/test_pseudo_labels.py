@@ -10,10 +10,10 @@ from tedloc import profiles
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
 from tedloc.methods import Method, pseudo_labels
-from tedloc.methods.pseudo_label_quality import box_mask, object_truth, sample_quality
+from tedloc.methods.pseudo_label_quality import NAMED, box_mask, localize, object_truth, sample_quality, summary
 from tedloc.methods.pseudo_labels import centre_prior
 from tedloc.sampler import pools, sample, to_grid
-from tedloc.settings import SamplerSettings, override
+from tedloc.settings import EvaluationSettings, SamplerSettings, override
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,16 @@ def test_truth_is_the_mask_where_there_is_one_and_the_boxes_otherwise():
         object_truth(pictures([boxes], (16, 8)), (4, 4))[0], np.tile([True, False, False, True], (4, 1))
     )
     assert box_mask(np.array([[2, 1, 2, 1]]), (5, 3)).sum() == 1  # both ends of a box belong to it
+
+
+def test_a_summary_holds_the_samples_quality_the_flat_maps_and_the_maps_own_score():
+    images = pictures([[[2, 2, 5, 5]]] * 2, (8, 8))
+    cams = np.concatenate([blob(slice(2, 6), slice(2, 6)), blob(slice(0, 8), slice(0, 8), level=90)])
+    truth, evaluation = object_truth(images, (8, 8)), EvaluationSettings(grid=32, step=0.1)
+    found = summary(cams, images, truth, SamplerSettings(), evaluation)
+    assert list(found) == [*NAMED.values(), "images without pools", "MaxBoxAcc of the CAM"]
+    assert found["foreground right"] == found["object reached"] == 100 and found["images without pools"] == 50
+    assert found["MaxBoxAcc of the CAM"] == localize(cams, images, evaluation).compute()["MaxBoxAcc@0.5"] == 50
 
 
 def test_an_image_without_mask_and_box_is_named():

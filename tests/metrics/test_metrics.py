@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tedloc import errors
 from tedloc.data.benchmark import read_split
 from tedloc.errors import UserError
 from tedloc.metrics import baselines, pxap, uncertainty
@@ -422,19 +423,9 @@ class TestUncertainty:
         assert uncertainty.bootstrap(meter, "Top-1 CL", seed=0, samples=200) == (low, high)
         assert uncertainty.bootstrap(meter, "Top-1 CL", seed=1, samples=200) != (low, high)
 
-    def test_difference_to_itself_is_exactly_zero(self):
-        assert uncertainty.paired_difference(self.meter(), self.meter(), "MaxBoxAcc@0.5", 0, 50) == (0, 0, 0)
-
-    def test_different_images_cannot_be_paired(self):
-        with pytest.raises(UserError, match="same images"):
-            uncertainty.paired_difference(self.meter(), self.meter(count=59), "MaxBoxAcc@0.5", 0)
-
     def test_unknown_metric_is_refused_with_the_known_ones(self):
         with pytest.raises(UserError, match="choose one of: 'MaxBoxAcc@0.3'"):
             uncertainty.bootstrap(self.meter(), "mean IoU", 0)
-
-    def test_mean_and_deviation_over_seeds(self):
-        assert uncertainty.over_seeds([{"a": 1.0, "b": 2.0}, {"a": 3.0}]) == {"a": (2.0, pytest.approx(2**0.5))}
 
 
 class TestBadInput:
@@ -444,8 +435,8 @@ class TestBadInput:
             LocalizationMeter().update(["a", "b"], np.ones((2, 5, 5)), boxes, [[9, 9], [9, 9]])
 
     def test_nan_score_is_named(self):
-        with pytest.raises(UserError, match="image 'a' is NaN"):
-            LocalizationMeter().update(["a"], np.eye(5)[None], [np.ones((1, 4))], [[9, 9]], [0], [[np.nan, 1]])
+        with pytest.raises(UserError, match="NaN among the class scores of image 'a'"):
+            LocalizationMeter().update(["a"], np.eye(5)[None], [[[1, 1, 5, 5]]], [[9, 9]], [0], [[np.nan, 1]])
 
     def test_meters_of_different_settings_do_not_merge(self):
         with pytest.raises(UserError, match="different grid"):
@@ -476,3 +467,151 @@ def test_trivial_boxes_are_scored_on_a_benchmark_split(shared):
     centred = baselines.score(baselines.place(baselines.centre_box(val.boxes, val.sizes, steps=10), test.sizes), test)
     assert full["num_images"] == 5794
     assert 0 < full["MaxBoxAcc@0.5"] < centred["MaxBoxAcc@0.5"] < 100
+
+
+class TestWhatPeopleHandOver:
+    """Arrays, tensors and lists of every kind: the right figure, or a sentence."""
+
+    def data(self):
+        maps, boxes, sizes = blobs(6)
+        return [f"{n}.jpg" for n in range(6)], maps, boxes, sizes
+
+    def compute(self, ids, maps, boxes, sizes, **more):
+        meter = LocalizationMeter(grid=32, step=0.01)
+        meter.update(ids, maps, boxes, sizes, **more)
+        return meter.compute()
+
+    def test_tensors_and_lists_are_arrays(self):
+        import torch
+
+        ids, maps, boxes, sizes = self.data()
+        expected = self.compute(ids, maps, boxes, sizes)
+        labels, scores = np.zeros(6), np.random.default_rng(0).random((6, 3))
+        tensors = [torch.tensor(box) for box in boxes]
+        assert self.compute(tuple(ids), torch.tensor(maps), tensors, torch.tensor(sizes)) == expected
+        assert self.compute(ids, list(maps), [box.tolist() for box in boxes], sizes.tolist()) == expected
+        assert self.compute(ids, [torch.tensor(m) for m in maps], boxes, [torch.tensor(s) for s in sizes]) == expected
+        one = [box[0] for box in boxes]
+        assert self.compute(ids, maps, one, sizes) == self.compute(ids, maps, torch.tensor(np.array(one)), sizes)
+        assert self.compute(ids, maps, boxes, sizes, labels=labels, scores=scores) == self.compute(
+            ids, maps, boxes, sizes, labels=torch.zeros(6, 1, dtype=torch.long), scores=torch.tensor(scores)
+        )
+
+    BAD = {
+        "sizes as default_collate gives them": (
+            {"sizes": lambda sizes: sizes.T},
+            r"sizes have the shape \(2, 6\).*default_collate",
+        ),
+        "sizes of five images": ({"sizes": lambda sizes: sizes[:5]}, r"sizes have the shape \(5, 2\); give \(6, 2\)"),
+        "sizes that are shares": ({"sizes": lambda sizes: sizes / 1000}, "image '0.jpg' has no size"),
+        "sizes of nothing": ({"sizes": lambda sizes: sizes * 0}, "image '0.jpg' has no size: 0, 0"),
+        "sizes not known": ({"sizes": lambda sizes: None}, "sizes have the type object"),
+        "height and width": (
+            {"sizes": lambda sizes: sizes[:, ::-1]},
+            "leaves its image of .* are width and height swapped",
+        ),
+        "NaN in a box": ({"boxes": lambda boxes: [[[np.nan, 1, 2, 3]], *boxes[1:]]}, "'0.jpg': box nan, .* not finite"),
+        "boxes as shares": ({"boxes": lambda boxes: [box / 1000 for box in boxes]}, "is not in pixels; multiply"),
+        "no object": ({"boxes": lambda boxes: [*boxes[:5], [[0, 0, 0, 0]]]}, "'5.jpg': .* marks no object"),
+        "negative": ({"boxes": lambda boxes: [*boxes[:5], [[-1, 0, 9, 9]]]}, "'5.jpg': .* begins outside"),
+        "turned over": ({"boxes": lambda boxes: [box[:, ::-1] for box in boxes]}, "is turned over"),
+        "one pixel too far": (
+            {"boxes": lambda boxes: [[[0, 0, 50, 9]], *boxes[1:]], "sizes": lambda sizes: [[50, 40], *sizes[1:]]},
+            "both ends are included, so the last ones are 49 and 39; subtract 1",
+        ),
+        "upright boxes": (
+            {"boxes": lambda boxes: [[[0, 0, 20, 60]], *boxes[1:]], "sizes": lambda sizes: [[70, 50], *sizes[1:]]},
+            "leaves its image of 70 x 50 pixels; are x and y swapped|width and height swapped",
+        ),
+        "five numbers": (
+            {"boxes": lambda boxes: [np.ones((1, 5)), *boxes[1:]]},
+            r"boxes of image '0.jpg' have the shape \(1, 5\)",
+        ),
+        "boxes of five images": ({"boxes": lambda boxes: boxes[:5]}, "6 image ids come with 5 lists of boxes"),
+        "words for a box": (
+            {"boxes": lambda boxes: [["a", "b", "c", "d"], *boxes[1:]]},
+            "boxes of image '0.jpg' have the type <U1",
+        ),
+        "one map": ({"maps": lambda maps: maps[0]}, r"score maps have the shape \(20, 20\); give \(6, any, any\)"),
+        "maps of several classes": (
+            {"maps": lambda maps: maps[:, None]},
+            r"score maps have the shape \(6, 1, 20, 20\)",
+        ),
+        "maps of different sizes": ({"maps": lambda maps: [*maps[:5], maps[5][:9]]}, "score maps are no array"),
+        "complex maps": ({"maps": lambda maps: maps * 1j}, "score maps have the type complex128"),
+        "empty maps": ({"maps": lambda maps: maps[:, :0]}, r"score map of '0.jpg' has the shape \(0, 20\)"),
+        "labels one by one class": ({"labels": lambda _: np.eye(6, 3)}, r"labels have the shape \(6, 3\)"),
+        "labels of words": ({"labels": lambda _: list("abcdef")}, "labels have the type <U1"),
+        "half a class": ({"labels": lambda _: np.full(6, 0.5)}, "image '0.jpg' has the class 0.5"),
+        "scores alone": ({"scores": lambda _: np.eye(6)}, "class scores come without labels"),
+        "scores of one image": (
+            {"labels": lambda _: np.zeros(6), "scores": lambda _: np.ones(3)},
+            r"class scores have the shape \(3,\)",
+        ),
+        "infinite scores": (
+            {"labels": lambda _: np.zeros(6), "scores": lambda _: np.diag([1, 1, np.inf, 1, 1, 1])},
+            "an infinite value among the class scores of image '2.jpg'",
+        ),
+        "masks of 0 and 255": (
+            {"masks": lambda _: [np.diag([255] * 5).astype(np.uint8)] * 6},
+            "mask of image '0.jpg' has no object: 255 means ignored",
+        ),
+        "soft masks": ({"masks": lambda _: np.full((6, 5, 5), 0.5)}, "mask of image '0.jpg' holds other values"),
+        "masks of five images": ({"masks": lambda _: np.ones((5, 4, 4))}, "6 image ids come with 5 masks"),
+    }
+
+    @pytest.mark.parametrize("case", BAD)
+    def test_what_does_not_fit_is_named(self, case):
+        changes, words = self.BAD[case]
+        given = dict(zip(("ids", "maps", "boxes", "sizes"), self.data(), strict=True))
+        given |= {name: change(given.get(name)) for name, change in changes.items()}
+        with pytest.raises(UserError, match=words):
+            self.compute(**given)
+
+    def test_a_map_with_width_first_is_named(self):
+        with pytest.raises(UserError, match=r"which is \(width, height\) of its image"):
+            LocalizationMeter().update(["a"], np.ones((1, 30, 20)), [[2, 2, 9, 9]], [[30, 20]])
+
+    def test_file_names_that_repeat_from_folder_to_folder_are_noticed(self):
+        ids, maps, boxes, sizes = self.data()
+        with pytest.raises(UserError, match="image '0.jpg' came twice, with different boxes"):
+            self.compute([*ids[:5], "0.jpg"], maps, boxes, sizes)
+        other = LocalizationMeter(grid=32)
+        other.update(["0.jpg"], maps[:1], boxes[:1], sizes[:1], labels=[1])
+        meter = LocalizationMeter(grid=32)
+        meter.update(["0.jpg"], maps[:1], boxes[:1], sizes[:1], labels=[2])
+        with pytest.raises(UserError, match="came twice"):
+            meter.merge(other).compute()
+
+    @pytest.mark.parametrize("box", [[0, 0, 32, 9], [-1, 0, 9, 9], [9, 0, 3, 9], [np.nan, 0, 1, 1], [0, 0, 300, 300]])
+    def test_a_predicted_box_lies_on_the_grid(self, box):
+        meter = LocalizationMeter(grid=32)
+        with pytest.raises(UserError, match="predicted for 'a', .* is none on the grid; .* from 0 to 31"):
+            meter.update_boxes(["a"], [box], [[[1, 1, 5, 5]]], [[9, 9]])
+        with pytest.raises(UserError, match=r"predicted boxes have the shape \(2, 4\)"):
+            meter.update_boxes(["a"], [[0, 0, 1, 1]] * 2, [[[1, 1, 5, 5]]], [[9, 9]])
+
+    def test_masks_without_any_object_have_no_pxap(self):
+        with pytest.raises(UserError, match="no mask has an object"):
+            self.compute(["a"], np.eye(5)[None], None, [[0, 0]], masks=np.zeros((1, 5, 5), bool))
+
+    def test_boxes_that_look_like_width_and_height_are_remarked_on_once(self, monkeypatch, recwarn):
+        monkeypatch.setattr(errors, "_said", set())
+        (ids, maps, _, _), sizes = self.data(), np.full((6, 2), 200)
+        corner = [[[n, n, 80 + n, 90 + n]] for n in range(0, 42, 7)]
+        for some in (corner[:5] + [[[50, 50, 199, 199]]], [corner[0]] * 6):
+            self.compute(ids, maps, some, sizes)
+        assert not recwarn.list
+        for _ in range(2):
+            self.compute(ids, maps, corner, sizes)
+        assert ["given as x, y, width, height" in str(warning.message) for warning in recwarn] == [True]
+
+    @pytest.mark.parametrize("scale", [1e308, 1e-310, 1e-323])
+    def test_numbers_at_the_ends_of_float64_are_stretched_as_others_are(self, scale):
+        plain = np.outer(np.arange(4.0), np.arange(4.0)) / 9 - 0.3
+        extreme = plain * scale
+        with np.errstate(divide="raise", invalid="raise", over="raise"):
+            grid = mapping.to_grid(extreme, 16)
+        assert grid.min() == 0 and grid.max() == 1
+        if scale > 1e-320:
+            np.testing.assert_allclose(grid, mapping.to_grid(plain, 16), atol=1e-12)

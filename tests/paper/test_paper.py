@@ -23,7 +23,7 @@ def table_lines(text: str) -> list[list[str]]:
 
 
 def test_tables_hold_every_row_and_column_the_paper_prints():
-    tables = {number: paper.table(number) for number in range(1, 7)}
+    tables = {number: paper.printed_table(number) for number in range(1, 7)}
     shapes = {number: (rows["row"].nunique(), len(rows)) for number, rows in tables.items()}
     assert shapes == {1: (11, 66), 2: (3, 3), 3: (3, 12), 4: (4, 24), 5: (2, 8), 6: (3, 20)}
 
@@ -33,8 +33,19 @@ def test_value_gives_the_printed_number():
     assert paper.value(6, "GenPromp", "FLOPs") == 5.16
 
 
+def test_what_stands_beside_a_number_of_ours_is_the_tables_or_the_texts_or_nothing():
+    assert paper.quoted(1, "TeD-Loc", "MaxBoxAcc", "CUB") == paper.value(1, "TeD-Loc", "MaxBoxAcc", "CUB")
+    assert paper.quoted(5, "with orthogonalization", "Top-1 CL", "CUB") == paper.value(
+        5, "with orthogonalization", "CL", "CUB"
+    )
+    assert paper.quoted(1, "CLIP-ES", "Top-1 CL", "CUB") == 46.42 == paper.claimed("CLIP-ES", "CL", "CUB")
+    assert paper.quoted(1, "DA-WSOL", "Top-5 Loc", "CUB") is None  # a dash
+    assert paper.quoted(1, "BAS", "Top-1 CL", "CUB") is None and paper.quoted(1, None, "MaxBoxAcc", "CUB") is None
+    assert paper.quoted(2, "L_KD + P_CL + I_CL", "Top-1 Loc", "CUB") is None  # not TeD-Loc's of another table
+
+
 def test_a_dash_is_nan_and_digits_are_kept_as_printed():
-    assert paper.table(1)["value"].isna().sum() == 2  # DA-WSOL gives no Top-5 Loc
+    assert paper.printed_table(1)["value"].isna().sum() == 2  # DA-WSOL gives no Top-5 Loc
     printed = paper.printed()
     assert "75.0" in set(printed[printed["row"] == "GenPromp"]["value"])
 
@@ -59,7 +70,7 @@ def test_published_keeps_the_versions_of_bas_apart():
 
 
 def test_every_published_value_names_a_source_and_a_method_of_table_1():
-    methods = set(paper.table(1)["row"])
+    methods = set(paper.printed_table(1)["row"])
     for method in methods - {"CLIP-ES", "TeD-Loc"}:
         rows = paper.published(method)
         assert rows["source"].str.len().min() > 0

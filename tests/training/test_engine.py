@@ -104,6 +104,16 @@ def test_an_epoch_visits_every_image_at_most_once_and_drops_only_a_small_rest():
     assert len(np.concatenate(list(engine.epoch_batches(5, 32, torch.Generator())))) == 5
 
 
+@pytest.mark.parametrize("count, steps, epochs", [(40, 100, 100), (50, 100, 17), (1000, 100, 1), (40, 1, 1)])
+def test_steps_take_as_many_epochs_as_they_need(tmp_path, count, steps, epochs):
+    """Of eight images each; 40 are one batch of the 32 that are asked for and a rest that is dropped."""
+    size = 32 if count == 40 else 8
+    settings = replace(SETTINGS, steps=steps, batch_size=size)
+    engine.train(model(), lambda net, i, g: stepper()(net, i % len(X), g), count, settings, 0, tmp_path)
+    log = lines(tmp_path / "log.jsonl")
+    assert len(log) == epochs and log[-1]["learning_rate"] < 1e-6  # the cosine ends with the training
+
+
 @pytest.mark.parametrize(
     "precision, dtype", [("auto", torch.float32), ("float32", torch.float32), ("bf16", torch.bfloat16)]
 )

@@ -1,6 +1,10 @@
-"""Write a finished TeD-Loc run as one ONNX graph, with what a program needs to use it in a JSON beside it.
+"""Take a finished TeD-Loc run elsewhere: as a folder for this package, or as one ONNX graph for any other program.
 
-    python -m tedloc.onnx_export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
+    python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... model        # model/model.safetensors, model.json
+    python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... model.onnx   # and model.json beside it
+
+The folder holds encoder and network, class names, threshold and provenance: ``tedloc.predict --checkpoint model``
+answers as the run does, on a machine that has neither its photos nor a model hub.
 
 The graph takes ``image``, (1, 3, S, S) float32 RGB within [0, 1], and gives ``map``, (1, h, w) the patch classifier's g
 in (0, 1), and ``scores``, (1, K) the class scores. Normalisation, encoder, standardisation, decoder, g and anchors are
@@ -20,7 +24,7 @@ from torch import Tensor, nn
 
 from tedloc import paths
 from tedloc.errors import UserError, command
-from tedloc.predict import Localizer, load
+from tedloc.runs.localizer import STORY, Localizer, load, save
 
 OPSET = 17  # of ONNX, from 2022: every runtime of today knows it
 
@@ -39,7 +43,7 @@ class Graph(nn.Module):
         return self.respond((image - self.mean) / self.std)
 
 
-def export(localizer: Localizer, file: Path) -> dict[str, Any]:
+def to_onnx(localizer: Localizer, file: Path) -> dict[str, Any]:
     """Write the graph to ``file`` and its story to the ``.json`` beside it; returns the story.
 
     Raises ``UserError`` when the package ``onnx`` is missing, or the localizer is not on the CPU.
@@ -95,18 +99,26 @@ def export(localizer: Localizer, file: Path) -> dict[str, Any]:
 
 @command
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tedloc.onnx_export", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tedloc.export", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a finished TeD-Loc run"
     )
-    parser.add_argument("file", type=Path, metavar="OUT.onnx")
+    parser.add_argument("target", type=Path, metavar="OUT", help="a folder, or a file that ends in .onnx")
     chosen = parser.parse_args(arguments)
-    if chosen.file.suffix != ".onnx":
-        raise UserError(f"{chosen.file} does not end in .onnx, so its JSON could take another file's place; rename it")
-    story = export(load(chosen.checkpoint), chosen.file)
+    target = chosen.target
+    if target.suffix != ".onnx":
+        if target.suffix or (target.exists() and not target.is_dir()):
+            raise UserError(f"{target} is neither a folder's name nor one that ends in .onnx; rename it")
+        paths.writable_folder(target, "OUT")
+        save(load(chosen.checkpoint), target)
+        print(f"{target}: {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.1f} MB; {STORY} says more")
+        return
+    paths.writable_file(target, "OUT.onnx")
+    paths.writable_file(target.with_suffix(".json"), "OUT.json")
+    story = to_onnx(load(chosen.checkpoint), target)
     print(
-        f"{chosen.file}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
-        f"{'x'.join(map(str, story['input']['shape']))}; {chosen.file.with_suffix('.json').name} beside it says more"
+        f"{target}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
+        f"{'x'.join(map(str, story['input']['shape']))}; {target.with_suffix('.json').name} beside it says more"
     )
 
 

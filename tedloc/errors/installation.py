@@ -89,7 +89,7 @@ class _Loader(SourceFileLoader):
 class _Finder:
     @staticmethod
     def find_spec(name: str, path=None, target=None) -> ModuleSpec | None:
-        if not name.startswith(f"{__package__}."):
+        if not name.startswith("tedloc."):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader:
