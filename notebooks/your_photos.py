@@ -36,25 +36,31 @@ from tedloc.book import evidence, own_photos, report
 from tedloc.data import SPLITS, describe, example, open_data
 
 plots.use_style()
+
+# %%
+# TeD-Loc on the folder, and the linear classifier whose maps teach it; finished runs
+# are read, not computed again. Then every photo is looked at once.
 P = own_photos.profile(profile, data_root, settings)
-splits = {split: open_data(P.data, split) for split in SPLITS}
-images, grid = splits["test"], P.evaluation.grid
-story = describe.describe(splits)
 request = runs.Request(P, seed=P.seeds[0])
 run, teacher = runs.collect([request, request.teacher()])
 localizer = predict.load(run.folder)
-on = report.measured_on(**evidence.provenance(P, [run]), threshold="oracle on test")
+splits = {split: open_data(P.data, split) for split in SPLITS}
+story = describe.describe(splits)
+
+# %% tags=["remove-input"]
+images = splits["test"]
+on = evidence.measured_on(P, [run], threshold="oracle on test")
 origin = (
     "The folder holds **drawn birds**, made for this page; the encoder is the aviary's own."
     if P.synthetic
     else f"The photos are those of `{P.data.root}`."
 )
-taken = run.metrics["provenance"]
+seconds = [f"{each.metrics['provenance']['seconds']['fit']:.0f}" for each in (run, teacher)]
 Markdown(
     f"**What was run.** {origin} TeD-Loc trained a decoder on the frozen encoder `{P.encoder.name}`, with anchors from "
     f"`{P.anchors.text}`, one seed; a linear classifier on the same encoder, trained first, was its teacher "
-    f"(`{P.pseudo_labels.teacher}`). No box was seen in training. The training took {taken['seconds']['fit']:.0f} seconds "
-    f"on {taken['device']}, after {teacher.metrics['provenance']['seconds']['fit']:.0f} for the teacher."
+    f"(`{P.pseudo_labels.teacher}`). No box was seen in training. The training took {seconds[0]} seconds on "
+    f"{run.metrics['provenance']['device']}, after {seconds[1]} for the teacher."
 )
 
 # %% [markdown]
@@ -111,13 +117,12 @@ report.table(
 # ## Examples, by rule
 #
 # Not picked by hand: of the test photos whose maps were kept, evenly spaced, those at fixed ranks from the best to the
-# worst overlap (without boxes: the first ones). Left TeD-Loc, right its teacher.
+# worst overlap. Left TeD-Loc, right its teacher. (Without boxes: evenly spaced photos.)
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Test photos, one a row: TeD-Loc's map and box on the left, its teacher's on the right, the annotated boxes dashed, the overlap below; from the best photo at the top to the worst."}}
-shown = own_photos.examples(run, teacher, images)
-panels = [[own_photos.panel(each, i, images, grid) for each in (run, teacher)] for i in shown]
+shown, panels = own_photos.examples_by_rule(run, teacher, images, localizer)
 names = [textwrap.fill(images.class_names[images.labels[i]], 18) for i in shown]
-plots.grid_of_localizations(panels, [own_photos.OURS, own_photos.TEACHER], names, cell=1.9)
+plots.grid_of_localizations(panels, [own_photos.OURS, own_photos.TEACHER][: len(panels[0])], names, cell=1.9)
 plt.show()
 
 # %% [markdown]
@@ -138,7 +143,7 @@ plt.show()
 # that has learnt where photographers point.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Two squares, each standing for a photo stretched to it: the mean of TeD-Loc's maps over test photos, and the share of test photos whose boxes cover each place."}}
-found = {"mean map": own_photos.mean_map(run), "boxes of test": own_photos.mean_box(images, grid)}
+found = {"mean map": own_photos.mean_map(run), "boxes of test": own_photos.mean_box(images, localizer.size)}
 found = {name: each for name, each in found.items() if each is not None}
 figure, axes = plt.subplots(1, len(found), figsize=(3.2 * len(found), 3.1), squeeze=False)
 for ax, (name, each) in zip(axes[0], found.items()):

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tedloc import paths, profiles
-from tedloc.book import evidence, report
+from tedloc.book import evidence, examples, report
+from tedloc.book.localized import Localized
 from tedloc.data import SPLITS, ImageSet, example, open_data
 from tedloc.metrics import baselines, boxes
 from tedloc.metrics.meter import LocalizationMeter
@@ -20,6 +21,7 @@ from tedloc.runs.run import Run
 from tedloc.settings import Profile, override
 
 FEW = 50  # boxes of val below which a threshold is said to rest on few
+SAMPLE = 200  # test photos at most that are looked at anew
 HALF = "MaxBoxAcc@0.5"
 CARRIED = f"{HALF} (val threshold)"
 OURS, TEACHER = "TeD-Loc", "its teacher"
@@ -100,7 +102,8 @@ def by_class(meter: LocalizationMeter, class_names: Sequence[str]) -> pd.DataFra
 
 def refusals(localizer: Localizer, images: ImageSet, empty: Sequence[np.ndarray] = ()) -> pd.DataFrame:
     """Share that ``--min-score`` refuses at some values: of test photos, and of pictures without an object."""
-    groups = {"test photos": (images.image(i) for i in spread(images))} | ({"no object": empty} if len(empty) else {})
+    test = (images.image(i) for i in examples.evenly(len(images), SAMPLE))
+    groups = {"test photos": test} | ({"no object": empty} if len(empty) else {})
     familiar = {
         name: np.array([localizer.familiarity(localizer(picture).scores) for picture in pictures])
         for name, pictures in groups.items()
@@ -112,56 +115,41 @@ def refusals(localizer: Localizer, images: ImageSet, empty: Sequence[np.ndarray]
     return pd.DataFrame(shares).T.rename_axis("--min-score")
 
 
-def spread(images: ImageSet, count: int = 200) -> np.ndarray:
-    """Positions of at most ``count`` photos, evenly spaced."""
-    return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
-
-
-def examples(run: Run, teacher: Run, images: ImageSet, count: int = 5) -> list[int]:
-    """Test photos whose maps both runs kept: at fixed ranks of the overlap, best first; without boxes the first."""
-    kept = np.intersect1d(run.maps()["index"], teacher.maps()["index"])
+def examples_by_rule(
+    run: Run, teacher: Run, images: ImageSet, localizer: Localizer, count: int = 5
+) -> tuple[list[int], list[list[dict[str, Any]]]]:
+    """Positions and panels, one row a test photo: of those whose maps were kept, at even ranks of IoU, from the best to
+    the worst, TeD-Loc's map beside its teacher's; without boxes evenly spaced photos, TeD-Loc's alone."""
     if images.boxed:
-        overlap = run.per_image().set_index("id")["iou"]
-        kept = np.array(sorted(kept, key=lambda i: -overlap[images.ids[i]]))
-        return [int(i) for i in kept[np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]]
-    return [int(i) for i in kept[:count]]
-
-
-def panel(run: Run, index: int, images: ImageSet, grid: int) -> dict[str, Any]:
-    """What is drawn of a kept test photo: the headline route's map and, where it was scored, its box and overlap."""
-    maps, row = run.maps(), run.per_image().set_index("id").loc[images.ids[index]]
-    score_map = maps[run.routes[0]][list(maps["index"]).index(index)]
-    right = f"class {'right' if row['rank'] == 1 else 'wrong'}"
-    drawn = {"image": images.image(index), "score_map": boxes.to_grid(score_map, grid), "gt_boxes": images.boxes[index]}
-    if not images.boxed:
-        return drawn | {"title": right}
-    return drawn | {"predicted_box": row[["x0", "y0", "x1", "y1"]], "title": f"IoU {row['iou']:.2f}, {right}"}
+        both = [Localized(each, each.routes[0], images, localizer.size) for each in (run, teacher)]
+        chosen = both[0].by_iou(count).tolist()
+        return chosen, [[each.panel(i) for each in both] for i in chosen]
+    chosen = examples.evenly(len(images), count).tolist()
+    return chosen, [[answer(localizer, images, i)] for i in chosen]
 
 
 def worst(run: Run, images: ImageSet, localizer: Localizer, count: int = 8) -> list[dict[str, Any]]:
     """Panels of the test photos with the least overlap; without boxes, of those whose best class scores lowest."""
-    place = {name: i for i, name in enumerate(images.ids)}
     if images.boxed:
-        table = run.per_image()
-        chosen = [place[name] for name in table.sort_values("iou", kind="stable")["id"].head(count)]
+        chosen = evidence.by_image(run.meter(), images.ids)["iou"].argsort(kind="stable")[:count]
     else:
-        best = {i: localizer(images.image(i)).scores.max() for i in spread(images)}
+        best = {i: localizer(images.image(i)).scores.max() for i in examples.evenly(len(images), SAMPLE).tolist()}
         chosen = sorted(best, key=best.get)[:count]
-    panels = []
-    for i in chosen:
-        picture = images.image(i)
-        found = localizer(picture)
-        said = textwrap.fill(f"“{localizer.class_names[int(found.scores.argmax())]}”", 24)
-        panels.append(
-            {
-                "image": picture,
-                "score_map": boxes.to_grid(found.map, localizer.size),
-                "gt_boxes": images.boxes[i],
-                "predicted_box": found.box,
-                "title": f"{said}\nis {textwrap.fill(images.class_names[images.labels[i]], 24)}",
-            }
-        )
-    return panels
+    return [answer(localizer, images, int(i)) for i in chosen]
+
+
+def answer(localizer: Localizer, images: ImageSet, index: int) -> dict[str, Any]:
+    """What is drawn of a photo: map, box and class as `predict` gives them, and the truth."""
+    picture = images.image(index)
+    found = localizer(picture)
+    said = textwrap.fill(f"“{localizer.class_names[int(found.scores.argmax())]}”", 24)
+    return {
+        "image": picture,
+        "score_map": boxes.to_grid(found.map, localizer.size),
+        "gt_boxes": images.boxes[index],
+        "predicted_box": found.box,
+        "title": f"{said}\nis {textwrap.fill(images.class_names[images.labels[index]], 24)}",
+    }
 
 
 def mean_map(run: Run) -> np.ndarray:

@@ -6,7 +6,6 @@ wrong with a file raises ``UserError`` naming it.
 """
 
 import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -144,25 +143,25 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray, classes: int
 
 
 def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, np.ndarray] = {}
     known, width = set(ids), None
-    reader = csv.reader(io.StringIO(text_files.read(file, "check --scores")), strict=True)
+    reader = csv.reader(text_files.read(file, "check --scores").split("\n"), strict=True)
     try:
         for count, row in enumerate(filter(None, reader)):
             name, *fields = (field.strip() for field in row)
-            values, where = list(map(_number, fields)), f"{file}, line {reader.line_num}"
+            values, where = _numbers(fields), f"{file}, line {reader.line_num}"
             if name not in known and (mark := next((mark for mark in (";", "\t") if mark in name), None)):
                 what = "semicolons" if mark == ";" else "tabs"
                 raise UserError(f"{where} is separated by {what}; write commas, and points in numbers")
-            if count == 0 and name not in known and (None in values or "." not in name):
+            if count == 0 and name not in known and (values is None or "." not in name):
                 _check_header(file, fields, ids, labels)
                 continue
             if fields and fields[0] in known:
                 raise UserError(f"{where}: the first column is an index, not the image; write the table without it")
-            if None in values:
+            if values is None:
                 raise UserError(f"{where}: the scores of {name!r} are not all numbers")
             width = len(values) if width is None else width
-            if len(values) != width or not values:
+            if len(values) != width or not width:
                 raise UserError(f"{where}: {name!r} has {len(values)} scores, others have {width}")
             if name in rows:
                 raise UserError(f"{where}: image {name!r} has a second row; keep one")
@@ -176,10 +175,11 @@ def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.n
     return np.array([rows[name] for name in ids])
 
 
-def _number(field: str) -> float | None:
-    """The number in a field; Python's underscores are none."""
+def _numbers(fields: list[str]) -> np.ndarray | None:
+    """The numbers in a row's fields, None unless all are; Python's underscores and other scripts' digits are not."""
+    text = "".join(fields)
     try:
-        return float(field) if field.isascii() and "_" not in field else None
+        return np.array([float(field) for field in fields]) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
 

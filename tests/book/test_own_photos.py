@@ -77,7 +77,7 @@ def test_without_boxes_classes_alone_are_scored_and_that_is_said(bare, capsys):
     assert bare.run.metrics["centre box"] == {} and bare.run.metrics["without boxes"] == ["val", "test"]
     assert not any("Loc" in name or "Box" in name or "IoU" in name for name in bare.run.metrics)
     assert list(bare.run.per_image().columns) == ["id", "label", "predicted", "rank"]
-    said = train.table(bare.run.metrics)
+    said = train.routes_table(bare.run.metrics)
     assert "no boxes in test: localization is not scored" in said and "no boxes in val: no threshold is carried" in said
     assert said.splitlines()[1].split()[2:5] == ["-", "-", "-"]
 
@@ -102,23 +102,21 @@ def test_classes_are_listed_with_what_they_are_taken_for(full, bare):
 
 
 def test_examples_go_from_the_best_to_the_worst_and_the_worst_are_the_worst(full):
-    overlap = full.run.per_image().set_index("id")["iou"]
-    shown = own_photos.examples(full.run, full.teacher, full.images)
+    overlap, localizer = full.run.per_image().set_index("id")["iou"], predict.load(full.run.folder)
+    shown, panels = own_photos.examples_by_rule(full.run, full.teacher, full.images, localizer)
     values = [overlap[full.images.ids[i]] for i in shown]
-    assert values == sorted(values, reverse=True) and len(shown) == 5
-    panel = own_photos.panel(full.run, shown[0], full.images, 224)
-    assert f"IoU {values[0]:.2f}, class " in panel["title"] and panel["score_map"].shape == (224, 224)
-    localizer = predict.load(full.run.folder)
+    assert values == sorted(values, reverse=True) and len(shown) == 5 and {len(row) for row in panels} == {2}
+    assert panels[0][0]["title"] == f"IoU {values[0]:.2f}" and panels[0][1]["score_map"].shape == (224, 224)
     worst = own_photos.worst(full.run, full.images, localizer, count=2)
-    lowest = overlap.sort_values(kind="stable").index[:2]
-    for each, name in zip(worst, lowest, strict=True):
-        assert np.array_equal(each["image"], full.images.image(full.images.ids.index(name)))
+    lowest = overlap[full.images.ids].argsort(kind="stable")[:2]
+    for each, index in zip(worst, lowest, strict=True):
+        assert np.array_equal(each["image"], full.images.image(index))
 
 
 def test_without_boxes_there_are_pictures_all_the_same(bare):
     localizer = predict.load(bare.run.folder)
-    shown = own_photos.examples(bare.run, bare.teacher, bare.images)
-    assert "predicted_box" not in own_photos.panel(bare.run, shown[0], bare.images, 224)
+    shown, panels = own_photos.examples_by_rule(bare.run, bare.teacher, bare.images, localizer, 3)
+    assert len(shown) == 3 and {len(row) for row in panels} == {1} and panels[0][0]["predicted_box"]
     assert len(own_photos.worst(bare.run, bare.images, localizer)) == len(bare.images)
     assert own_photos.mean_box(bare.images, 224) is None and own_photos.mean_map(bare.run).max() <= 1
 
