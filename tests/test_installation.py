@@ -124,7 +124,8 @@ def test_every_import_is_of_a_package_that_an_extra_brings(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["evaluate", "metrics.meter", "metrics.boxes", "metrics.uncertainty", "metrics.score_files"]
+    "module",
+    ["evaluate", "metrics.meter", "metrics.boxes", "metrics.uncertainty", "metrics.score_files", "metrics.scoring"],
 )
 def test_scoring_maps_needs_the_core_only(module):
     assert needed(f"tedloc.{module}") <= brought()

@@ -77,9 +77,16 @@ def score(predicted: np.ndarray, images: Any, grid: int = 224, scores: np.ndarra
 
     images: anything with ids, labels, boxes and sizes (an image set, a benchmark split); scores: (N, K) for Top-k Loc.
     """
+    return meter_of_boxes(predicted, images, grid, scores).compute()
+
+
+def meter_of_boxes(
+    predicted: np.ndarray, images: Any, grid: int = 224, scores: np.ndarray | None = None
+) -> LocalizationMeter:
+    """Meter of one predicted box for each image; arguments as in :func:`score`. A box's right and lower edges count."""
     scaled = np.asarray(predicted, np.float64) * grid / np.tile(np.asarray(images.sizes, np.float64), 2)
     scaled = np.clip(scaled.round(6).astype(np.int64), 0, grid - 1)
-    return _meter(scaled, images, scores, LocalizationMeter(grid=grid)).compute()
+    return _meter(scaled, images, scores, LocalizationMeter(grid=grid))
 
 
 def gaussian_meter(
