@@ -370,11 +370,12 @@ report.verdicts(verdicts, evidence.caution(P))
 # teacher is a run of its own, made before its student's.
 
 # %%
-asked = {
-    name: runs.grid(P, seeds=P.seeds[:1], routes=("g",), pseudo_labels__teacher=name) for name in compared.teachers(P)
-}
+# One TeD-Loc for each teacher, and the run of the teacher that was made before it.
+asked = {}
+for name in compared.teachers(P):
+    asked[name] = runs.grid(P, pseudo_labels__teacher=name, **one)
 students = runs.collect_named(asked)
-teachers = {name: request.teacher() for name, (request,) in asked.items()}  # the run that taught it, and its route
+teachers = {name: request.teacher() for name, (request,) in asked.items()}
 
 # %% tags=["remove-input"]
 gains = {

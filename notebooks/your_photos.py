@@ -70,7 +70,7 @@ Markdown(
 Markdown("\n".join(f"- {note}" for note in story["notes"]))
 
 # %% tags=["remove-input"]
-report.table(
+report.plain_table(
     describe.table(story).rename_axis("split"),
     "Photos and boxes of each split; how much of its photo an object's largest box fills. Boxes that fill much of the photo "
     "are easy to hit without looking.",
@@ -97,7 +97,7 @@ plt.show()
 # a method that does not pass them has found nothing. Top-1 Loc asks for the right class, too.
 
 # %% tags=["remove-input"]
-report.table(
+report.plain_table(
     own_photos.scores(run, teacher, P),
     f"{len(images)} test photos of {len(images.class_names)} classes (%).",
     provenance=on,
@@ -107,7 +107,7 @@ report.table(
 # ## Class by class
 
 # %% tags=["remove-input"]
-report.table(
+report.plain_table(
     own_photos.by_class(run.meter(), images.class_names).head(30),
     "The classes with the fewest right answers first, at most 30. Boxes at the best threshold on test.",
     provenance=on,
@@ -163,7 +163,7 @@ plt.show()
 # try it on photos that you know to be empty.
 
 # %% tags=["remove-input"]
-report.table(
+report.plain_table(
     own_photos.refusals(localizer, images, example.without_bird(100) if P.synthetic else ()),
     "What is refused at some values of `--min-score` (%).",
     provenance=on | {"threshold": None},

@@ -14,10 +14,22 @@ Behind them: ``settings`` and ``profiles`` (every choice, as data), the commands
 What outsiders use is at hand here, loaded when it is asked for (so that the evaluator needs no torch).
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
+
+if sys.version_info < (3, 11):  # noqa: UP036 (pip refuses an older one; a checkout is met by whatever python3 is)
+    print(
+        f"error: tedloc needs Python 3.11 or newer, and this is {'.'.join(map(str, sys.version_info[:2]))}",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+from tedloc.errors import installation  # noqa: E402
+
+installation.explain_what_is_missing()
 
 _PLACES = {
     "LocalizationMeter": "tedloc.metrics.meter",

@@ -88,25 +88,26 @@ def written(name: str) -> str:
     are drawn in their place, and stderr says so, once a letter.
     """
     name = unicodedata.normalize("NFC", name)
-    return "".join(letter if letter.isspace() else _letter(letter) for letter in name).replace("$", r"\$")
+    for letter in name:
+        family, known = _family(letter), plt.rcParams["font.sans-serif"]
+        if family and family not in known:
+            plt.rcParams["font.sans-serif"] = [*known, family]  # asked for what the ones before lack
+    return "".join(f"[U+{ord(a):04X}]" if _family(a) == "" else a for a in name).replace("$", r"\$")
 
 
 @functools.cache
-def _letter(letter: str) -> str:
-    if _has(font_manager.findfont(font_manager.FontProperties()), letter):
-        return letter
-    families = plt.rcParams["font.sans-serif"]
+def _family(letter: str) -> str | None:
+    """The font that has a letter: None for the usual one, "" if there is none."""
+    if letter.isspace() or _has(font_manager.findfont(font_manager.FontProperties()), letter):
+        return None
     for font in font_manager.fontManager.ttflist:
         if not font.name.startswith(NO_LETTERS) and "Emoji" not in font.name and _has(font.fname, letter):
-            if font.name not in families:
-                plt.rcParams["font.sans-serif"] = [*families, font.name]  # asked for what the ones before lack
-            return letter
-    code = f"U+{ord(letter):04X}"
+            return font.name
     print(
-        f"no font here has {letter} ({code}), so figures show that; install one that has it, such as Noto Sans CJK",
+        f"no font here has {letter}, so figures show U+{ord(letter):04X}; install one that has it, as Noto Sans CJK",
         file=sys.stderr,
     )
-    return f"[{code}]"
+    return ""
 
 
 def _has(font: str, letter: str) -> bool:

@@ -109,6 +109,7 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
     package = tmp_path / "tedloc"
     package.mkdir()
     (package / "inner.py").write_text("a = 1\n")
+    (tmp_path / "pyproject.toml").touch()  # what a checkout is known by
     own = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], [*own, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)

@@ -70,8 +70,9 @@ def plural(count: int, word: str) -> str:
 def measured_on(**known) -> dict:
     """A provenance dict with today's date and the checkout's commit filled in."""
     try:
-        command = ["git", "-C", str(paths.root()), "rev-parse", "--short", "HEAD"]
+        command = ["git", "-C", str(paths.PACKAGE), "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        commit = commit if paths.checkout() else None  # an installed package: the nearest repository is another's
     except (OSError, subprocess.SubprocessError):
         commit = None
     filled = {"date": date.today().isoformat(), "commit": commit} | known

@@ -105,7 +105,7 @@ def width_that_holds(parameters: float, upsampling: int, convs: int) -> int:
 
 def vit_method(net_of: Callable[[AttentionViT, int], nn.Module], classes: int, image_size: int) -> list[Part]:
     """A method on DeiT-S in one pass: scores and the predicted class's map. net_of: (backbone, K) -> its network."""
-    device = torch.get_default_device()
+    device = torch.empty(0).device  # get_default_device() of PyTorch 2.6 passes over `with torch.device`
     with torch.device("cpu"):  # the encoder's loader moves it there
         net = net_of(AttentionViT(DEIT_S, image_size, "random"), classes).to(device)
 

@@ -102,14 +102,14 @@ def read_split(metadata_root: str | Path, dataset: str, split: str, with_boxes: 
 
 
 def number_of_classes(metadata_root: str | Path, dataset: str) -> int | None:
-    """How many classes the splits of a data set have together; None where their numbers have gaps.
+    """How many classes the splits of a data set have together; None where that cannot be told.
 
-    Gaps are of a part of a larger data set, which keeps the larger one's numbers.
+    Numbers with gaps, or a single one, are of a part of a larger data set, which keeps the larger one's numbers.
     """
     found: set[int] = set()
     for path in sorted((Path(metadata_root) / dataset).glob("*/class_labels.txt")):
         found |= {values[0] for _, _, values in records(path, columns=1)}
-    return len(found) if found == set(range(len(found))) else None
+    return len(found) if len(found) > 1 and found == set(range(len(found))) else None
 
 
 def records(path: Path, columns: int) -> list[tuple[int, str, tuple[int, ...]]]:

@@ -1,7 +1,8 @@
 """Box files as people have them, each format as its makers define it; told apart by the file's ending.
 
 .json  COCO: x, y, width, height in pixels
-.csv   ``image,x0,y0,x1,y1`` and, if there is one, ``class``: the corners in pixels, one line a box
+.csv   ``image,x0,y0,x1,y1`` and, if there are any, ``class``, ``width`` and ``height`` of the photo: the corners in
+       pixels, one line a box
 .xml   Pascal VOC, one file a photo: first and last pixel, counted from 1
 .txt   YOLO, one file a photo: class, centre and size as shares of the photo's
 .png   masks, one file a photo: 0 where nothing is, every other value an object
@@ -20,14 +21,17 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from tedloc.data import text_files
 from tedloc.data.problems import Problems
 from tedloc.errors import UserError
 
 CLASSES = "classes.txt"  # YOLO's list of class names, one a line, beside the .txt files
+SLACK = 1.0  # pixels that a box may lie outside its photo: tools round; it is cut there
 OBJECTS = 50  # values of a mask: more of them are the smooth edges of a drawing, or a photo
+
+
+Edges = tuple[float, float, float, float]
 
 
 class Annotation(NamedTuple):
@@ -42,7 +46,7 @@ class Annotation(NamedTuple):
     """
 
     image: str
-    box: tuple[float, float, float, float]
+    box: Edges
     kind: str
     where: str
     size: tuple[int, int] | None = None
@@ -73,6 +77,26 @@ def read(source: Path, problems: Problems, endings: Collection[str] = ()) -> Ite
         else:
             for found in reader(file, where, problems):
                 yield found._replace(kind=names.get(found.kind, found.kind)) if found.shares else found
+
+
+def checked(each: Annotation, size: tuple[int, int], problems: Problems) -> Edges:
+    """The box's edges in pixels, within the photo; any edges where it cannot be a box, which is a problem."""
+    width, height = size
+    x0, y0, x1, y1 = np.array(each.box) * (np.tile(size, 2) if each.shares else 1)
+    said = f"{each.where}: {x0:g}, {y0:g}, {x1:g}, {y1:g}"
+    if x1 <= x0 or y1 <= y0:
+        problems.add("a box that ends before it begins (x1 <= x0 or y1 <= y0); correct or delete it", said)
+        return 0.0, 0.0, 1.0, 1.0
+    if min(x0, y0) < -SLACK or x1 > width + SLACK or y1 > height + SLACK:
+        problems.add("a box outside its photo; correct or delete it", f"{said} of {each.image}, {width} x {height}")
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+
+
+def pixels(edges: Edges, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 with both ends inside: each edge goes to the nearest border of two pixels; one pixel at least."""
+    x0, y0, x1, y1 = (int(edge + 0.5) for edge in edges)
+    x0, y0 = min(x0, size[0] - 1), min(y0, size[1] - 1)
+    return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
 
 
 def numbers(values: Any, count: int = 4) -> tuple[float, ...] | None:
@@ -159,7 +183,9 @@ def _csv(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
         if box is None:
             problems.add("a box that is not four numbers; correct it", place)
         else:
-            yield Annotation(fields["image"], box, fields.get("class", ""), place)
+            size = numbers((fields.get("width"), fields.get("height")), 2)
+            stated = (int(size[0]), int(size[1])) if size and min(size) > 0 else None
+            yield Annotation(fields["image"], box, fields.get("class", ""), place, stated)
 
 
 def _voc(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
@@ -221,6 +247,8 @@ def _masks(file: Path, where: str, problems: Problems) -> Iterator[Annotation]:
 
 def mask_values(file: Path) -> np.ndarray:
     """(H, W) of integers: a mask's values; three colours count as one number, transparency is not looked at."""
+    from PIL import Image  # here: box files are read without it, where only maps are scored
+
     with Image.open(file) as image:
         values = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "CMYK") else image)
     if values.ndim == 3:

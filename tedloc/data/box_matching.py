@@ -7,14 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tedloc.data.box_files import Annotation
+from tedloc.data.box_files import Annotation, Edges, checked, pixels
 from tedloc.data.photo_files import Photo
 from tedloc.data.problems import Problems
 from tedloc.data.text_files import composed
-
-SLACK = 1.0  # pixels that a box may lie outside its photo: tools round; it is cut there
-
-Edges = tuple[float, float, float, float]
 
 
 class Matched(NamedTuple):
@@ -59,7 +55,7 @@ def match(
             if named != labels[index]:
                 other += 1
                 continue
-            edges = _checked(each, photo.stored if stored[index] else photo.size, problems)
+            edges = checked(each, photo.stored if stored[index] else photo.size, problems)
             own.append(pixels(turned(edges, photo) if stored[index] else edges, photo.size))
             masks[index] = each.mask
         if own:
@@ -121,19 +117,6 @@ def _drawn_as_stored(of_photo: dict[int, list[Annotation]], photos: Sequence[Pho
     return stored
 
 
-def _checked(each: Annotation, size: tuple[int, int], problems: Problems) -> Edges:
-    """The box's edges in pixels, within the photo; any edges where it cannot be a box, which is a problem."""
-    width, height = size
-    x0, y0, x1, y1 = np.array(each.box) * (np.tile(size, 2) if each.shares else 1)
-    said = f"{each.where}: {x0:g}, {y0:g}, {x1:g}, {y1:g}"
-    if x1 <= x0 or y1 <= y0:
-        problems.add("a box that ends before it begins (x1 <= x0 or y1 <= y0); correct or delete it", said)
-        return 0.0, 0.0, 1.0, 1.0
-    if min(x0, y0) < -SLACK or x1 > width + SLACK or y1 > height + SLACK:
-        problems.add("a box outside its photo; correct or delete it", f"{said} of {each.image}, {width} x {height}")
-    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-
-
 def turned(edges: Edges, photo: Photo) -> Edges:
     """Edges in the photo as stored -> edges in the photo as shown."""
     x0, y0, x1, y1 = edges
@@ -145,10 +128,3 @@ def turned(edges: Edges, photo: Photo) -> Edges:
     if photo.orientation in (3, 4, 7, 8):
         y0, y1 = height - y1, height - y0
     return x0, y0, x1, y1
-
-
-def pixels(edges: Edges, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 with both ends inside: each edge goes to the nearest border of two pixels; one pixel at least."""
-    x0, y0, x1, y1 = (int(edge + 0.5) for edge in edges)
-    x0, y0 = min(x0, size[0] - 1), min(y0, size[1] - 1)
-    return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)

@@ -26,8 +26,10 @@ BLOCK = 2000  # files between two steps of the progress bar
 SAVED = 20  # seconds of hashing that an interruption costs
 
 
-def digest(folder: Path, files: Sequence[str]) -> str:
+def digest(folder: Path, files: Sequence[str], what: str = "files") -> str:
     """Hash over the content of the files below ``folder``, in this order; where the folder lies does not count.
+
+    what: "photos of cub/train", for the progress bar
 
     Processes that ask at the same time wait for the first one. Raises ``UserError`` for a file that cannot be read.
     """
@@ -48,7 +50,7 @@ def digest(folder: Path, files: Sequence[str]) -> str:
         settled = (now - seen["time"] > RECENT) | (seen["time"] > now)
         with (
             ThreadPoolExecutor() as pool,  # reading and hashing leave the interpreter lock
-            tqdm(total=len(missing), desc=f"content of {folder.name}", unit="file", delay=2, leave=False) as bar,
+            tqdm(total=len(missing), desc=f"reading {what}", unit="file", delay=2, leave=False) as bar,
         ):
             for start in range(0, len(missing), BLOCK):
                 block = missing[start : start + BLOCK]

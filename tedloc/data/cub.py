@@ -108,5 +108,5 @@ def class_name(directory: str) -> str:
     CUB writes every hyphen as an underscore, but keeps the small letter after it. The paper does not say how
     it writes the names; this is how field guides do, in small letters.
     """
-    name = directory.split(".", 1)[-1]
+    name = re.sub(r"^\d+\.", "", directory)
     return NAMES.get(name) or re.sub(r"_(?=[a-z])", "-", name).replace("_", " ").lower()

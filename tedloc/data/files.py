@@ -45,7 +45,7 @@ class FileImages(ImageSet):
 
     @functools.cached_property
     def _content(self) -> str:
-        return content.digest(self.folder, self.files())
+        return content.digest(self.folder, self.files(), f"photos of {self.name}/{self.split}")
 
     def fingerprint(self) -> str:
         """Over sizes and what the files hold, too: once for each set, so a run sees one state of its data."""

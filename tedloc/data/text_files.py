@@ -13,6 +13,7 @@ from tedloc import paths
 from tedloc.errors import UserError
 
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # the first bytes of what spreadsheets call Unicode text
+PLAIN = re.compile(r"\w[\w., +-]*(/\w[\w., +-]*)*")  # most paths: nothing to look at twice
 WHOLE = re.compile(r"[+-]?\d{1,9}(\.0*)?", re.ASCII)  # "400" and "400.0"; no more digits than fit into int32
 
 
@@ -71,6 +72,8 @@ def on_disk(folder: Path, name: str) -> Path:
 
 def path_fault(name: str) -> str | None:
     """What is wrong with a path that a list gives for a file below a folder; None if nothing is."""
+    if PLAIN.fullmatch(name):
+        return None
     path = PurePosixPath(name.replace("\\", "/"))
     if "\\" in name or re.match(r"[A-Za-z]:", name):
         return f"is a path of Windows; write it from the folder of the images on, with /: {_below(path)!r}"

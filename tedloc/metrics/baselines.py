@@ -28,16 +28,27 @@ def centre_box(
     1 / ``steps`` are tried; of equally good sizes, the one with the highest mean IoU is taken.
     """
     counts = np.array([len(box) for box in boxes])
-    targets = np.concatenate([mapping.scale_boxes(b, s, grid) for b, s in zip(boxes, sizes, strict=True)])
+    targets = mapping.scale_boxes(np.concatenate(boxes), np.repeat(sizes, counts, axis=0), grid)
     starts = np.concatenate([[0], counts.cumsum()[:-1]])
+    shares = np.arange(1, steps + 1) / steps
+    sides = np.array([on_grid((share, share), grid) for share in shares])  # a box's width does not ask for its height
+    across, down = (_shared(sides[:, [k, k + 2]], targets[:, [k, k + 2]]) for k in (0, 1))
+    length, area = sides[:, 2] - sides[:, 0] + 1, (targets[:, 2:] - targets[:, :2] + 1).prod(axis=1)
     best, chosen = (-1.0, -1.0), FULL_IMAGE
-    for width in np.arange(1, steps + 1) / steps:
-        for height in np.arange(1, steps + 1) / steps:
-            found = np.maximum.reduceat(mapping.iou(on_grid((width, height), grid), targets), starts)
+    for i, width in enumerate(shares):
+        for j, height in enumerate(shares):
+            both = across[i] * down[j]
+            found = np.maximum.reduceat(both / (length[i] * length[j] + area - both), starts)
             value = float((found >= iou).mean()), float(found.mean())
             if value > best:
                 best, chosen = value, (float(width), float(height))
     return chosen
+
+
+def _shared(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n, m): how many pixels each of n spans (first, last) has in common with each of m others."""
+    low, high = np.maximum(spans[:, None, 0], others[:, 0]), np.minimum(spans[:, None, 1], others[:, 1])
+    return np.maximum(high - low + 1, 0)
 
 
 def on_grid(size: tuple[float, float], grid: int = 224) -> np.ndarray:
@@ -66,9 +77,16 @@ def score(predicted: np.ndarray, images: Any, grid: int = 224, scores: np.ndarra
 
     images: anything with ids, labels, boxes and sizes (an image set, a benchmark split); scores: (N, K) for Top-k Loc.
     """
+    return meter_of_boxes(predicted, images, grid, scores).compute()
+
+
+def meter_of_boxes(
+    predicted: np.ndarray, images: Any, grid: int = 224, scores: np.ndarray | None = None
+) -> LocalizationMeter:
+    """Meter of one predicted box for each image; arguments as in :func:`score`. A box's right and lower edges count."""
     scaled = np.asarray(predicted, np.float64) * grid / np.tile(np.asarray(images.sizes, np.float64), 2)
     scaled = np.clip(scaled.round(6).astype(np.int64), 0, grid - 1)
-    return _meter(scaled, images, scores, LocalizationMeter(grid=grid)).compute()
+    return _meter(scaled, images, scores, LocalizationMeter(grid=grid))
 
 
 def gaussian_meter(

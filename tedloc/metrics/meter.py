@@ -4,6 +4,7 @@
     meter.update(ids, maps, boxes, sizes, labels, scores)      # batch by batch, in any order, on any process
     meter.merge(other)                                         # the same as one meter that saw everything
     meter.compute(val=meter_of_the_validation_split)
+    meter.reset()                                              # before the next epoch
 
 Source of every convention: J. Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right",
 CVPR 2020, and its evaluator (clovaai/wsolevaluation). A threshold is chosen for the whole data set, never for an
@@ -145,9 +146,8 @@ class LocalizationMeter:
             )
         predicted = predicted.astype(np.int64).reshape(len(ids), -1, 4)
         targets, sizes = self._targets(ids, boxes, sizes)
-        largest = np.broadcast_to(predicted, (len(ids), mapping.LEVELS, 4))
         tops, pixels = np.full(len(ids), top, np.uint8), np.zeros((len(ids), 2, 0), np.uint32)
-        self._add(ids, targets, sizes, labels, scores, largest, None, tops, pixels)
+        self._add(ids, targets, sizes, labels, scores, predicted, None, tops, pixels)
 
     def _targets(self, ids, boxes, sizes) -> tuple[list[np.ndarray], np.ndarray]:
         """Boxes on the grid for each image, and the sizes (B, 2)."""
@@ -167,7 +167,8 @@ class LocalizationMeter:
         owner = np.repeat(np.arange(len(ids)), [len(box) for box in found])
         if fault := geometry.box_fault(np.concatenate(found), sizes[owner]) if found else None:
             raise UserError(f"image {ids[owner[fault[0]]]!r}: {fault[1]}")
-        return [mapping.scale_boxes(box, size, self.grid) for box, size in zip(found, sizes, strict=True)], sizes
+        scaled = mapping.scale_boxes(np.concatenate(found) if found else np.zeros((0, 4)), sizes[owner], self.grid)
+        return np.split(scaled, np.cumsum([len(box) for box in found])[:-1]), sizes
 
     def _add(self, ids, targets, sizes, labels, scores, largest, best, top, pixels) -> None:
         if len(ids) == 0:
@@ -182,9 +183,11 @@ class LocalizationMeter:
             scores = numbers(scores, "class scores", (count, None), "images, classes")
             predicted, rank = _ranks(ids, label, check_scores(ids, scores, "the batch"))
         overlap = np.zeros((count, 2, 1, mapping.LEVELS))  # of the largest contour's box, of the best box of all
-        for n, target in enumerate(targets):
-            if len(target):
-                overlap[n] = mapping.iou(largest[n][:, None], target[None]).max(axis=1)
+        counts = np.array([len(target) for target in targets])
+        if counts.any():
+            every = mapping.iou(np.repeat(largest, counts, axis=0), np.concatenate(targets)[:, None])
+            starts = (counts.cumsum() - counts)[counts > 0]
+            overlap[counts > 0] = np.maximum.reduceat(every, starts, axis=0)[:, None, None]
         if best is not None:
             overlap[:, 1, 0] = best
         hits = np.packbits(overlap >= np.array(self.ious)[:, None], axis=-1)
@@ -196,14 +199,20 @@ class LocalizationMeter:
                 rank=rank.astype(np.int32),
                 size=sizes.astype(np.int32),
                 top=top,
-                largest=largest.astype(np.uint8 if self.grid <= 256 else np.uint16),
+                largest=np.broadcast_to(
+                    largest.astype(np.uint8 if self.grid <= 256 else np.uint16), (count, mapping.LEVELS, 4)
+                ),
                 hits=hits,
-                counts=np.array([len(target) for target in targets], np.int32),
+                counts=counts.astype(np.int32),
                 targets=np.concatenate(targets).astype(np.int32),
                 pixels=pixels,
             )
         )
         self._joined = False
+
+    def reset(self) -> None:
+        """Forget all images, as before the next epoch; the settings stay."""
+        self._parts, self._joined = [], False
 
     def merge(self, other: "LocalizationMeter") -> "LocalizationMeter":
         """Take over another meter's images; an image that both hold counts once. Returns this meter."""

@@ -1,11 +1,11 @@
 """What a method leaves on disk to be evaluated: score maps and class scores, and the masks of OpenImages.
 
 Score maps follow the benchmark's convention: the map of image ``a/b.jpg`` is ``SCOREMAP_ROOT/a/b.npy``
-(``a/b.jpg.npy`` is understood too). Everything that is wrong with a file raises ``UserError`` naming it.
+(``a/b.jpg.npy`` is understood too), or a file of another kind, see :mod:`tedloc.metrics.map_files`. Everything that is
+wrong with a file raises ``UserError`` naming it.
 """
 
 import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,26 +17,32 @@ from tedloc.data import masks, text_files
 from tedloc.data.arrays import check_scores, map_fault
 from tedloc.errors import UserError
 from tedloc.metrics import boxes as mapping
-from tedloc.metrics import pxap
+from tedloc.metrics import map_files, pxap
 
 
-def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) -> dict[str, Path]:
+def find_maps(
+    root: Path, ids: Sequence[str], leave_out: Sequence[Path] = (), suffix: str | None = None
+) -> dict[str, Path]:
     """Image id -> file of its score map, for every id that has one, in the order of ``ids``.
+
+    suffix: of the maps; None: that of the files that are named after images, see :mod:`tedloc.metrics.map_files`
 
     Links are followed; names are compared in Unicode's composed form. Raises ``UserError`` for a folder without maps,
     an image with two maps, a map of two images, and maps of images that are not in ``ids``; files below ``leave_out``
     are not looked at.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root} with score maps; give the folder that holds the .npy files")
+        raise UserError(f"there is no folder {root} with score maps; give the folder that holds them")
+    every = list(_files(root, frozenset(), leave_out))
+    suffix = suffix or map_files.suffix_of(root, every, ids)
     here: dict[str, list[Path]] = {}
-    for path in _files(root, frozenset(), leave_out):
-        if path.suffix == ".npy":
+    for path in every:
+        if path.suffix == suffix:
             here.setdefault(text_files.composed(path.relative_to(root).as_posix()), []).append(path)
     found: dict[str, Path] = {}
     owners: dict[str, str] = {}
     for name in ids:
-        names = dict.fromkeys((Path(name).with_suffix(".npy").as_posix(), f"{name}.npy"))
+        names = dict.fromkeys((Path(name).with_suffix(suffix).as_posix(), f"{name}{suffix}"))
         files = [(key, file) for key in names for file in here.get(key, ())]
         if len(files) > 1:
             both = " and ".join(sorted(str(file) for _, file in files))
@@ -44,11 +50,11 @@ def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) ->
         for key, file in files:
             if key in owners:
                 raise UserError(
-                    f"{file} would be the map of both {owners[key]!r} and {name!r}; name the maps {name}.npy"
+                    f"{file} would be the map of both {owners[key]!r} and {name!r}; name the maps {name}{suffix}"
                 )
             found[name], owners[key] = file, name
     if extra := sorted(set(here) - set(owners)):
-        lacking = (Path(name).with_suffix(".npy").as_posix() for name in ids if name not in found)
+        lacking = (Path(name).with_suffix(suffix).as_posix() for name in ids if name not in found)
         raise UserError(
             f"{root} holds {len(extra)} score maps of images that are not in this split, first {here[extra[0]][0]}"
             f"{text_files.resembling(extra[0], lacking)}; move them away, or check --dataset and --split"
@@ -56,7 +62,7 @@ def find_maps(root: Path, ids: Sequence[str], leave_out: Sequence[Path] = ()) ->
     if not found:
         raise UserError(
             f"{root} holds no score map of this split; the map of {ids[0]!r} belongs at "
-            f"{(root / ids[0]).with_suffix('.npy')}"
+            f"{(root / ids[0]).with_suffix(suffix)}"
         )
     return found
 
@@ -74,29 +80,35 @@ def _files(folder: Path, above: frozenset[str], leave_out: Sequence[Path]) -> It
             yield path
 
 
-def read_map(file: Path, grid: int, allow_constant: bool = False, size: Sequence[int] | None = None) -> np.ndarray:
+def read_map(
+    file: Path,
+    grid: int,
+    allow_constant: bool = False,
+    size: Sequence[int] | None = None,
+    scale: int | None = None,
+) -> np.ndarray:
     """(grid, grid) float64 map in [0, 1].
 
     A map that is on the grid and within [0, 1] is used as it is, any other is resized bicubically and min-max
-    normalised. size: width and height of the image, where they are known.
+    normalised. size: width and height of the image, where they are known. scale: see :mod:`tedloc.metrics.map_files`.
 
     Raises ``UserError`` for a file that cannot be read, is not a 2-D array of real numbers, holds a number that is not
     finite, is turned over (width first) or, unless that is allowed, holds the same number everywhere.
     """
-    score_map = _load(file)
+    score_map = map_files.load(file)
     if fault := map_fault(score_map, size):
         raise UserError(f"the score map {file} {fault}")
-    score_map = score_map.astype(np.float64)
     if not np.isfinite(score_map).all():
         kind = "NaN" if np.isnan(score_map).any() else "an infinite value"
         raise UserError(f"the score map {file} holds {kind}; every score must be finite")
-    low, high = score_map.min(), score_map.max()
+    low, high = float(score_map.min()), float(score_map.max())
     if low == high and not allow_constant:
         raise UserError(
             f"the score map {file} is constant ({low:g} everywhere) and shows no place; mend it, or pass "
             "--allow-constant to score such maps as the benchmark does, with an empty box"
         )
-    if score_map.shape == (grid, grid) and 0 <= low <= high <= 1:
+    score_map = map_files.scaled(file, score_map, scale, score_map.shape == (grid, grid))
+    if score_map.shape == (grid, grid) and score_map.min() >= 0 and score_map.max() <= 1:
         return score_map
     return mapping.to_grid(score_map, grid)
 
@@ -112,7 +124,7 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray, classes: int
     """
     if fault := paths.no_file(file):
         raise UserError(f"--scores: there is no file {file} with class scores: it {fault}")
-    scores = _load(file) if file.suffix.lower() == ".npy" else _scores_from_csv(file, ids, labels)
+    scores = map_files.npy(file) if file.suffix.lower() == ".npy" else _scores_from_csv(file, ids, labels)
     if scores.ndim != 2 or len(scores) != len(ids) or scores.dtype.kind not in "fiu":
         raise UserError(
             f"{file} holds a {scores.dtype} array of the shape {scores.shape}; give ({len(ids)}, classes) "
@@ -131,25 +143,25 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray, classes: int
 
 
 def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, np.ndarray] = {}
     known, width = set(ids), None
-    reader = csv.reader(io.StringIO(text_files.read(file, "check --scores")), strict=True)
+    reader = csv.reader(text_files.read(file, "check --scores").split("\n"), strict=True)
     try:
         for count, row in enumerate(filter(None, reader)):
             name, *fields = (field.strip() for field in row)
-            values, where = list(map(_number, fields)), f"{file}, line {reader.line_num}"
+            values, where = _numbers(fields), f"{file}, line {reader.line_num}"
             if name not in known and (mark := next((mark for mark in (";", "\t") if mark in name), None)):
                 what = "semicolons" if mark == ";" else "tabs"
                 raise UserError(f"{where} is separated by {what}; write commas, and points in numbers")
-            if count == 0 and name not in known and (None in values or "." not in name):
+            if count == 0 and name not in known and (values is None or "." not in name):
                 _check_header(file, fields, ids, labels)
                 continue
             if fields and fields[0] in known:
                 raise UserError(f"{where}: the first column is an index, not the image; write the table without it")
-            if None in values:
+            if values is None:
                 raise UserError(f"{where}: the scores of {name!r} are not all numbers")
             width = len(values) if width is None else width
-            if len(values) != width or not values:
+            if len(values) != width or not width:
                 raise UserError(f"{where}: {name!r} has {len(values)} scores, others have {width}")
             if name in rows:
                 raise UserError(f"{where}: image {name!r} has a second row; keep one")
@@ -163,10 +175,11 @@ def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.n
     return np.array([rows[name] for name in ids])
 
 
-def _number(field: str) -> float | None:
-    """The number in a field; Python's underscores are none."""
+def _numbers(fields: list[str]) -> np.ndarray | None:
+    """The numbers in a row's fields, None unless all are; Python's underscores and other scripts' digits are not."""
+    text = "".join(fields)
     try:
-        return float(field) if field.isascii() and "_" not in field else None
+        return np.array([float(field) for field in fields]) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
 
@@ -232,18 +245,3 @@ def read_mask(
     return pxap.with_ignored(
         [read(name, False) for name in objects], [read(name, True) for name in dict.fromkeys(ignored)]
     )
-
-
-def _load(file: Path) -> np.ndarray:
-    """An array that ``numpy.save`` wrote. NumPy raises what it meets in a damaged header, so everything is caught."""
-    try:
-        array = np.load(file, allow_pickle=False)
-    except Exception as error:
-        if "allow_pickle" in str(error):
-            raise UserError(f"{file} holds Python objects; write an array of numbers with numpy.save") from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file} cannot be read as a NumPy array ({reason}); write it with numpy.save") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise UserError(f"{file} is an archive of arrays; write one array with numpy.save")
-    return array

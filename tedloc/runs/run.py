@@ -50,6 +50,8 @@ def provenance() -> dict[str, Any]:
     """Commit, versions, machine and date: what a reader needs to judge where a number comes from."""
 
     def git(*arguments: str) -> str:
+        if paths.checkout() is None:  # the nearest repository would be somebody else's
+            return ""
         done = subprocess.run(["git", "-C", str(paths.PACKAGE), *arguments], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 

@@ -58,9 +58,10 @@ def test_letters_of_another_installed_font_are_taken_from_it(monkeypatch):
     usual = plots.font_manager.findfont("DejaVu Sans")
     other = next(font for font in plots.font_manager.fontManager.ttflist if font.name == "STIXGeneral")
     monkeypatch.setattr(plots, "_has", lambda font, letter: font == (usual if letter.isascii() else other.fname))
-    monkeypatch.setitem(plots.plt.rcParams, "font.sans-serif", ["DejaVu Sans"])
-    assert plots.written("aℌ") == "aℌ"
-    assert plots.plt.rcParams["font.sans-serif"] == ["DejaVu Sans", "STIXGeneral"]
+    for _ in range(2):  # whoever sets the style anew
+        monkeypatch.setitem(plots.plt.rcParams, "font.sans-serif", ["DejaVu Sans"])
+        assert plots.written("aℌ") == "aℌ"
+        assert plots.plt.rcParams["font.sans-serif"] == ["DejaVu Sans", "STIXGeneral"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def shown_cells(source) -> list[list[str]]:
 def test_a_chapter_that_asks_for_runs_shows_the_few_lines_that_do(source):
     asking = [lines for lines in shown_cells(source) if any("runs.collect" in line for line in lines)]
     if re.search(r"^from tedloc import .*\bruns\b", source.read_text(), flags=re.MULTILINE):
-        assert len(asking) == 1 and len(asking[0]) <= MOST_LINES
+        assert asking and max(map(len, asking)) <= MOST_LINES
     else:
         assert not asking
 

@@ -120,6 +120,8 @@ def test_a_split_that_is_not_there_says_where_to_put_it(tmp_path):
         "163.Cape_May_Warbler": "cape may warbler",
         "010.Red_winged_Blackbird": "red-winged blackbird",
         "102.Western_Wood_Pewee": "western wood pewee",
+        "003.St._Bernard": "st. bernard",
+        "St._Bernard": "st. bernard",
     }.items(),
 )
 def test_cub_folders_become_names_for_prompts(directory, name):
