@@ -36,14 +36,13 @@ def model(dropout: float = 0.0) -> nn.Module:
 def stepper(stop_after: int | None = None, pause: float = 0.0):
     calls = 0
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         nonlocal calls
         calls += 1
         if stop_after is not None and calls > stop_after:
             raise Interrupted
         time.sleep(pause)
-        noise = torch.randn(len(index), 6, generator=generator)  # randomness must be restored too
-        sign = torch.randint(2, (len(index), 1), generator=generator) * 2 - 1
+        noise, sign = draws.randn(6), draws.randint(2, 1) * 2 - 1  # randomness must be restored too
         loss = F.cross_entropy(net(X[index] + 0.1 * sign * noise), Y[index])
         return loss, {"CE": loss.detach()}
 

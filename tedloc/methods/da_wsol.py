@@ -31,6 +31,7 @@ from tedloc.methods import Route, Shape
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import anchor_maps
 from tedloc.settings import OptimiserSettings
+from tedloc.training.distributed import Draws
 
 UNIVERSUM, SOURCE_LIKE, TARGET = range(3)
 # of the RBF kernels, times the mean squared distance of the samples; ours: the sources give no widths
@@ -67,9 +68,9 @@ def mmd(source: Tensor, target: Tensor) -> Tensor:
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 
 
-def draw(pool: Tensor, generator: torch.Generator) -> Tensor:
+def draw(pool: Tensor, draws: Draws) -> Tensor:
     """One random pixel (B,) of each row's pool (B, P), a bool tensor; any pixel where the pool is empty."""
-    return torch.rand(pool.shape, generator=generator, device=pool.device).masked_fill(~pool, -1).argmax(1)
+    return draws.rand(pool.shape[1]).masked_fill(~pool, -1).argmax(1)
 
 
 class DANet(nn.Module):
@@ -153,7 +154,7 @@ class DAWSOL(Trained):
         pixels = f.flatten(2).transpose(1, 2)
         cluster = net.assign(pixels.detach(), batch.labels)
         some = (cluster == TARGET).any(1)
-        pick = draw(cluster == TARGET, batch.generator)
+        pick = draw(cluster == TARGET, batch.draws)
         target = pixels[torch.arange(len(pixels), device=pixels.device), pick][some]
         discrepancy = mmd(pixels.mean(1), target) if len(target) else pixels.new_zeros(())
         universum = (cluster == UNIVERSUM)[:, :, None]

@@ -31,7 +31,7 @@ def two_clusters(count: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 def trained() -> c2am.Foreground:
     x, _ = two_clusters()
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         z = c2am.parts(x[index])
         p = net(z)
         net.watch(p)

@@ -110,7 +110,7 @@ def test_an_epoch_visits_every_image_at_most_once_and_drops_only_a_small_rest():
 def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, dtype):
     seen = set()
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         out = net(X[index])
         seen.add(out.dtype)
         return F.cross_entropy(out, Y[index]), {}
@@ -133,7 +133,7 @@ def test_an_unknown_setting_is_named(changes, sentence):
 
 
 def test_a_diverged_loss_names_the_learning_rate(tmp_path):
-    def diverged(net: nn.Module, index, generator):
+    def diverged(net: nn.Module, index, draws):
         return net(X[index]).sum() * float("nan"), {}
 
     for minutes in (10.0, 0.0):
@@ -144,7 +144,7 @@ def test_a_diverged_loss_names_the_learning_rate(tmp_path):
 
 
 def test_a_full_gpu_names_the_batch_size():
-    def hungry(net: nn.Module, index, generator):
+    def hungry(net: nn.Module, index, draws):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match=r"lower optimiser.batch_size \(now 8\)"):
