@@ -6,8 +6,8 @@ shared, so that N processes give the numbers of one, up to rounding:
     gradients   averaged by DistributedDataParallel, each rank weighted by its number of images
     batch norm  statistics of the global batch (:class:`GlobalBatchNorm`, on gloo and nccl alike)
     randomness  a step draws rows for the global batch, of which a rank keeps its own (:class:`Draws`)
-    losses      one that is a mean over something else than images (the valid pixels of L_KD and P_CL) divides by
-                :func:`divisor`
+    losses      one that sets images against each other gathers them first (:func:`gathered`); one that is a mean
+                over something else than images (the valid pixels of L_KD and P_CL) divides by :func:`divisor`
     metrics     each rank scores its batches of a split, rank 0 merges the meters, which is exact
 
 No image is padded or seen twice: where a batch does not divide, the first ranks have one image more.
@@ -102,6 +102,17 @@ def summed(values: dict[str, Tensor]) -> dict[str, Tensor]:
         return values
     stacked = torch.stack([torch.as_tensor(value).detach().float() for value in values.values()])
     return dict(zip(values, total(stacked), strict=True))
+
+
+def gathered(own: Tensor) -> Tensor:
+    """Of a row an image (B, ...) those of all ranks, in the batch's order. Gradients go back to where a row came from,
+    if every rank computes the same loss from them."""
+    if world() == 1:
+        return own
+    count = int(total(torch.tensor(len(own), device=own.device)))
+    here = rows(count)
+    before, after = own.new_zeros(here.start, *own.shape[1:]), own.new_zeros(count - here.stop, *own.shape[1:])
+    return total(torch.cat([before, own, after]))
 
 
 def divisor(count: Tensor, images: int) -> Tensor:

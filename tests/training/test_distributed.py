@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from every_method import TRAINED, fit
 from safetensors.torch import load_file
 from toy_training import UNEVEN, Pictures, X, model, stepper
 
 from tedloc import runs, train
 from tedloc.errors import UserError
-from tedloc.training import distributed, engine
+from tedloc.training import devices, distributed, engine
 
 ARGUMENTS = [
     "--profile",
@@ -47,6 +48,8 @@ def two(tmp_path_factory):
         patched.setenv("TEDLOC_RUNS", str(folder / "one"))
         for seed in ("0", "1"):
             train.main([*ARGUMENTS, "--seed", seed])
+        with devices.threads(1):  # as the other processes
+            fit(folder / "methods")
         shutil.copytree(folder / "one", folder / "two", ignore=shutil.ignore_patterns("*seed1-*"))
         finished = next((folder / "two" / "smoke").glob("tedloc-seed0-*"))
         for file in finished.iterdir():
@@ -102,6 +105,19 @@ def test_two_processes_train_tedloc_along_the_same_loss_curve(two):
     one, shared = (losses(run(two, processes, 1).folder / "log.jsonl") for processes in ("one", "two"))
     assert len(one) == 2
     assert np.allclose(one, shared, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_train_any_method_to_the_losses_and_weights_of_one(two, name):
+    """All stages of it, with the classifier that it builds on; their buffers too, such as running centres."""
+    one, shared = two / "methods" / name, two / "shared methods" / name
+    stages = [file.parent.relative_to(one) for file in sorted(one.rglob("log.jsonl"))]
+    assert stages
+    for stage in stages:
+        mine, theirs = (load_file(folder / stage / "checkpoint.safetensors") for folder in (one, shared))
+        assert np.allclose(losses(one / stage / "log.jsonl"), losses(shared / stage / "log.jsonl"), rtol=1e-4), stage
+        for key, value in mine.items():
+            assert torch.allclose(value.float(), theirs[key].float(), rtol=1e-3, atol=1e-4), f"{stage} {key}"
 
 
 def test_the_merged_metrics_of_two_processes_are_those_of_one(two):
