@@ -78,10 +78,12 @@ def parts(x: Tensor) -> Tensor:
 def contrast(z: Tensor, p: Tensor, alpha: float) -> dict[str, Tensor]:
     """The three terms of L by name, over the images of all processes, at least 2. z: (B, C, h, w) features, none
     negative; p: (B, h, w)"""
-    f, b = (F.normalize(torch.einsum("bchw,bhw->bc", z, side), dim=1) for side in (p, 1 - p))
-    f, b = distributed.gathered(f), distributed.gathered(b)
-    apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
-    return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
+    with torch.autocast(z.device.type, enabled=False):  # in bf16 a cosine of 0.9995 is 1
+        z, p = z.float(), p.float()
+        f, b = (F.normalize(torch.einsum("bchw,bhw->bc", z, side), dim=1) for side in (p, 1 - p))
+        f, b = distributed.gathered(f), distributed.gathered(b)
+        apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
+        return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
 
 
 def together(u: Tensor, alpha: float) -> Tensor:

@@ -70,6 +70,15 @@ def test_the_loss_is_the_same_for_both_sides():
     assert torch.allclose(one["foreground"], other["background"])
 
 
+def test_the_contrast_of_vectors_that_agree_is_the_same_under_bf16():
+    """There 0.9995, which keeps the logarithm finite, is 1."""
+    z, p = torch.rand(1, DIM, 4, 4).expand(6, -1, -1, -1), torch.full((6, 4, 4), 0.5)  # cosines of 1 everywhere
+    expected = c2am.contrast(z, p, 0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = c2am.contrast(z, p, 0.3)
+    assert found == expected and expected["apart"] == pytest.approx(-np.log(5e-4), abs=0.01)
+
+
 def test_weights_fall_with_rank_and_the_closest_pair_counts_in_full():
     weights = c2am.rank_weights(torch.tensor([[0.2, 0.9, 0.5], [0.7, 0.1, 0.3]]), alpha=0.5)
     expected = torch.exp(-0.5 * torch.tensor([[2.0, 0, 1], [0, 2, 1]]))
