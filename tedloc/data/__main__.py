@@ -1,8 +1,10 @@
 """Look at a data set before a run, or make a small one to try things on.
 
-python -m tedloc.data example photos
-python -m tedloc.data describe --data.root photos
-python -m tedloc.data describe --data.name cub --json cub.json --sheet cub.png
+    python -m tedloc.data example photos
+    python -m tedloc.data describe --data.root photos
+    python -m tedloc.data describe --data.name cub --json cub.json --sheet cub.png
+
+Problems are told all at once, each with its place (``tedloc.data.problems``).
 """
 
 import argparse

@@ -102,7 +102,9 @@ def test_formats_and_limits_that_the_page_names_are_those_of_the_code():
 def test_the_report_that_the_page_quotes_is_what_the_program_says(tmp_path):
     """Every kind of problem in it, and the form of its first line."""
     said = re.search(r"```text\n(error: .*?)```", PAGE, flags=re.DOTALL)[1].splitlines()
-    sources = "".join((ROOT / "tedloc" / "data" / f"{name}.py").read_text() for name in ("photo_files", "box_matching"))
+    sources = "".join(
+        (ROOT / "tedloc" / "data" / f"{name}.py").read_text() for name in ("photo_files", "box_files", "box_matching")
+    )
     assert re.fullmatch(r"error: \d problems in \S+:", said[0])
     for line in said[1:]:
         words = re.match(r"  (.*?)[ (]*[(\d]", line)[1].split(" (")[0]
