@@ -23,7 +23,7 @@
 # %% tags=["parameters"]
 profile = "smoke"  # of the book; a folder of your own is trained on under the profile "photos"
 data_root = ""  # a folder of photos, one folder a class; empty: an example is drawn
-settings = {}  # changes to the profile by dotted name: {"encoder.image_size": 320}
+settings = {}  # changes to the profile by dotted name: {"encoder.image_size": 448}
 
 # %% tags=["remove-input"]
 import textwrap

@@ -87,12 +87,13 @@ def photos() -> Profile:
         name="photos",
         paper_dataset="ILSVRC",
         data=DataSettings(name="folder"),
-        encoder=EncoderSettings(name="efficientnet-lite0", image_size=224, mirror=False),
+        encoder=EncoderSettings(name="efficientnet-lite0", image_size=320, mirror=False),  # 224 was worse on val
         anchors=AnchorSettings(text="minilm"),
         pseudo_labels=PseudoLabelSettings(teacher="cam"),
         decoder=DecoderSettings(width=32),
-        optimiser=OptimiserSettings(steps=100),
-        changes=(("cam", "optimiser.steps", 1000),),
+        # on val of 50, 300 and 3,000 photos of dogs, all from 50 to 400 steps lay within the noise
+        optimiser=OptimiserSettings(steps=200),
+        changes=(("cam", "optimiser.steps", 300),),
     )
 
 

@@ -233,6 +233,13 @@ def test_what_scores_too_low_is_refused(localizer, album, tmp_path):
     assert all((tmp_path / "strict" / f"{name}.jpg").exists() for name in sources)
 
 
+def test_a_box_in_the_last_column_has_a_width(localizer):
+    corner = np.zeros((224, 224))
+    corner[100:, 223] = 1
+    found = localizer.cut(corner, np.zeros(20), (448, 224), 0.5)
+    assert found.grid == (223, 100, 223, 223) and found.box == (446, 100, 448, 223)
+
+
 def test_a_flat_map_has_no_box(localizer):
     found = localizer.cut(np.full((10, 10), 0.3), np.zeros(20), (80, 60))
     assert found.box is None and found.grid is None

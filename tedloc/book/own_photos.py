@@ -217,7 +217,7 @@ def advice(story: Mapping[str, Any], run: Run, profile: Profile) -> list[str]:
             said.append(
                 f"**A box that looks at no photo does as well** (difference {gap}). Look at the worst cases: if maps "
                 "mark a part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger photos "
-                "(`--encoder.image-size 320`)."
+                "(`--encoder.image-size 448`)."
             )
     root = "FOLDER" if profile.synthetic else profile.data.root
     said.append(

@@ -111,7 +111,8 @@ class Localizer:
         if levels.max() == 0:
             return Found(score_map, scores, None, None)
         grid = tuple(map(int, mapping.largest_box(levels, level)))
-        box = tuple(mapping.unscale_boxes(np.array(grid), np.array(size), self.size).tolist())
+        seen = np.maximum(grid, (0, 0, grid[0] + 1, grid[1] + 1))  # in the last row or column both edges are one
+        box = tuple(mapping.unscale_boxes(seen, np.array(size), self.size).tolist())
         return Found(score_map, scores, grid, box)
 
     def shares(self, scores: np.ndarray) -> np.ndarray:
