@@ -40,6 +40,8 @@ class DataSettings:
     boxes: str | None = added(None)  # a file or folder of boxes or masks
     classes: str | None = added(None)  # a CSV of class names
     splits: str | None = added(None)  # a CSV of splits, or shares in percent: "70/15/15"
+    # of data set "imagenette" alone: "imagenette", "imagewoof" or single WordNet ids; None: both subsets
+    only_classes: tuple[str, ...] | None = added(None)
 
 
 @dataclass(frozen=True)

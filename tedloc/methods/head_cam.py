@@ -22,7 +22,7 @@ from tedloc.backbones.encoders import (
     timm_model,
     to_input,
 )
-from tedloc.data import ImageSet
+from tedloc.data import ImageSet, of_imagenet
 from tedloc.errors import UserError
 from tedloc.methods import Method, Route
 
@@ -119,9 +119,7 @@ class HeadCAM(Method):
 
     def applies(self) -> bool:
         encoder = self.profile.encoder.name
-        return self.profile.data.name in ("tiny-imagenet", "ilsvrc") and (
-            encoder in LITES or encoder.startswith("timm/")
-        )
+        return of_imagenet(self.profile.data.name) and (encoder in LITES or encoder.startswith("timm/"))
 
     def lacks(self) -> str | None:
         encoder = self.profile.encoder.name
