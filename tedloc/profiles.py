@@ -96,6 +96,26 @@ def photos() -> Profile:
     )
 
 
+def imagenette() -> Profile:
+    """Real photos of ILSVRC with the benchmark's boxes: Imagenette and Imagewoof, all 25,348 training photos.
+
+    TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile imagenette
+
+    For a machine with a GPU. COST
+    """
+    return replace(tiny_imagenet(), name="imagenette", data=DataSettings(name="imagenette"))
+
+
+def imagenette_small() -> Profile:
+    """As `imagenette` with 300 training photos a class: for two cores, and for copies that hold no more.
+
+    TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile imagenette-small
+
+    COST
+    """
+    return replace(imagenette(), name="imagenette-small", data=DataSettings(name="imagenette", per_class=300))
+
+
 def cub() -> Profile:
     """CUB-200-2011 at the paper's scale: EVA-L, CLIP ViT-B/16. Not run here.
 
@@ -143,6 +163,8 @@ PROFILES: dict[str, Callable[[], Profile]] = {
     "aviary": aviary,
     "tiny-imagenet": tiny_imagenet,
     "photos": photos,
+    "imagenette": imagenette,
+    "imagenette-small": imagenette_small,
     "cub": cub,
     "ilsvrc": ilsvrc,
 }

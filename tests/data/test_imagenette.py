@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,13 @@ import pytest
 from miniature import pack, use
 
 from conftest import ROOT
+from tedloc import profiles
 from tedloc.data import fetching, imagenette, open_data, open_split
 from tedloc.data.files import rank, unreadable_list
 from tedloc.errors import UserError
+from tedloc.methods import create
 from tedloc.metrics.boxes import scale_boxes
-from tedloc.settings import DataSettings, as_record
+from tedloc.settings import DataSettings, as_record, override
 
 CLASSES = {"n01440764": 0, "n02086240": 155}  # tench and Shih Tzu: one of each subset, with ILSVRC's numbers
 TRAINING, LISTED = 6, 20  # photos a class
@@ -320,6 +323,22 @@ def test_a_photo_that_is_cut_off_is_named(kept):
 def test_settings_out_of_range_are_refused(kept, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         open_split("imagenette", "train", **settings)
+
+
+# Profiles and the ImageNet head
+
+
+def test_the_head_of_imagenet_applies_where_the_data_set_says_that_its_classes_are_imagenets():
+    for name, applies in {"imagenette": True, "imagenette-small": True, "tiny-imagenet": True, "aviary": False}.items():
+        assert create("head-cam", profiles.get(name)).applies() == applies
+    elsewhere = override(profiles.get("imagenette"), {"data.name": "cub"})
+    assert not create("head-cam", elsewhere).applies()
+
+
+def test_the_small_profile_differs_in_the_number_of_photos_alone():
+    small, whole = profiles.get("imagenette-small"), profiles.get("imagenette")
+    assert small.data.per_class == 300 and whole.data.per_class is None
+    assert replace(small, name=whole.name, data=whole.data) == whole
 
 
 # The script
