@@ -27,7 +27,7 @@ import numpy as np
 
 from tedloc import paths
 from tedloc.data import ilsvrc
-from tedloc.data.benchmark import BenchmarkSplit, read_split
+from tedloc.data.benchmark import SOURCE, BenchmarkSplit, read_split
 from tedloc.data.files import FileImages, limited, rank, readable, where
 from tedloc.data.images import read_image
 from tedloc.errors import UserError, choose
@@ -188,6 +188,8 @@ def _files(folder: Path, wnid: str) -> dict[str, str]:
 
 def _check(folder: Path, wnid: str, files: dict[str, str], listed: dict[str, int]) -> int:
     """The number of a class's training photos. ``UserError`` unless it has all its evaluated ones, and no others."""
+    if not listed:
+        raise UserError(f"the split files of ILSVRC/test have no photo of class {wnid}; fetch them from {SOURCE}")
     lacking = sorted(set(listed) - set(files))
     if lacking:
         raise UserError(

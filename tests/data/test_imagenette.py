@@ -237,6 +237,15 @@ DAMAGE = {
         "train",
         r"no split files for ILSVRC/test.*wsol_metadata.py fetch",
     ),
+    "metadata without a class": (
+        lambda f: [
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+            for name, lines in (("image_ids", 20), ("class_labels", 20), ("image_sizes", 20), ("localization", 30))
+            for path in [f / "wsol-metadata/ILSVRC/test" / f"{name}.txt"]
+        ],
+        "train",
+        r"the split files of ILSVRC/test have no photo of class n02086240; fetch them from .*wsolevaluation",
+    ),
     "photo that the metadata lacks": (
         lambda f: add(
             f / "imagenette2-320/train/n01440764" / FIRST,
