@@ -231,7 +231,7 @@ def lite_classifier(name: str, weights: str | None = None) -> nn.Module:
     """An EfficientNet-Lite with its ImageNet head: timm's model, batch norm folded, channels last, eval mode.
 
     The weights were converted from TensorFlow's, so they go into timm's variant with TensorFlow's padding and
-    batch-norm epsilon (the layers and their names are those of the other one). It matters: with
+    batch-norm epsilon (the layers and their names are those of the one without). It matters: with
     symmetric padding every stride of two looks one pixel aside, and the CAM loses points in MaxBoxAcc.
 
     Raises ``UserError`` when the package with the weights is missing, or ``weights`` is not ``random``.
