@@ -112,7 +112,7 @@ for _ in range(3):
 FOREGROUND, BACKGROUND = plots.PALETTE[5], plots.PALETTE[4]
 figure, axes = plt.subplots(len(chosen), 5, figsize=(10.5, 2.25 * len(chosen) + 0.5))
 for row, (line, index) in enumerate(zip(axes, chosen)):
-    image = images.image(index)
+    image = images.picture(index)
     extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
     mask = images.mask(index)
     plots.show_localization(line[0], image, gt_boxes=images.boxes[index])
