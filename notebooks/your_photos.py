@@ -23,7 +23,7 @@
 # %% tags=["parameters"]
 profile = "smoke"  # of the book; a folder of your own is trained on under the profile "photos"
 data_root = ""  # a folder of photos, one folder a class; empty: an example is drawn
-settings = {}  # changes to the profile by dotted name: {"encoder.image_size": 320}
+settings = {}  # changes to the profile by dotted name: {"encoder.image_size": 448}
 
 # %% tags=["remove-input"]
 import textwrap
@@ -51,7 +51,7 @@ story = describe.describe(splits)
 images = splits["test"]
 on = evidence.measured_on(P, [run], threshold="oracle on test")
 origin = (
-    "The folder holds **drawn birds**, made for this page; the encoder is the aviary's own."
+    "The folder holds **drawn birds**, made for this page."
     if P.synthetic
     else f"The photos are those of `{P.data.root}`."
 )
@@ -156,10 +156,11 @@ plt.show()
 # %% [markdown]
 # ## Photos without the object
 #
-# There is always an answer. `predict --min-score Q` refuses a photo whose best class scores lower than that of a share Q
-# of the *val* photos, so about that share of photos like these is lost. How many photos without an object it refuses
-# depends on what they show; here it is measured on drawn scenes without a bird where the folder is drawn, and cannot be
-# where it is yours: try it on photos that you know to be empty.
+# There is always an answer. `predict --min-score Q` refuses a photo that is less familiar than a share Q of the *val*
+# photos, so about that share of photos like these is lost. A photo is as familiar as the lower of two ranks among them: of
+# its best class's score, and of its map's highest value. How many photos without an object are refused depends on what
+# they show; here it is measured on drawn scenes without a bird where the folder is drawn, and cannot be where it is yours:
+# try it on photos that you know to be empty.
 
 # %% tags=["remove-input"]
 report.plain_table(

@@ -11,9 +11,10 @@ kill, gives another format without computing anything, and refuses a folder whos
 
 What an answer cannot say: there is one box a photo, around the largest part that looks like an object, so several
 objects share it or all but one go without. The classes are those that the model was trained on, no others. And every
-photo gets an answer, whatever it shows, unless ``--min-score Q`` is given: then a photo whose best class scores lower
-than that of a share Q of the run's validation photos is refused, which costs about that share of photos like those.
-How many photos without an object it refuses depends on what they show; the book measures it on scenes without a bird.
+photo gets an answer, whatever it shows, unless ``--min-score Q`` is given: then a photo is refused that is less
+familiar than a share Q of the run's validation photos (``tedloc.runs.localizer``), which costs about that share of
+photos like those. How many photos without an object it refuses depends on what they show; the book measures it on
+scenes without a bird.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def describe(
     found: Found, localizer: Localizer, path: Path, size: Sequence[int], said: dict[str, Any]
 ) -> dict[str, Any]:
     """What is said of one photo, ready for JSON. size: its width and height; said: of all photos, see :func:`about`."""
-    shares, familiarity = localizer.shares(found.scores), localizer.familiarity(found.scores)
+    shares, familiarity = localizer.shares(found.scores), localizer.familiarity(found)
     refused = bool(said["min score"]) and familiarity < said["min score"]
     given = found.box is not None and not refused
     return {
@@ -83,7 +84,7 @@ def describe(
         "height": size[1],
         "box": [round(edge, 2) for edge in found.box] if given else None,
         "box on grid": list(found.grid) if given else None,
-        "no box because": None if given else "the score is below --min-score" if refused else "the map is flat",
+        "no box because": None if given else "it is less familiar than --min-score" if refused else "the map is flat",
         "classes": [
             {
                 "name": localizer.class_names[k],
@@ -108,7 +109,7 @@ def line(story: dict[str, Any]) -> str:
     best, box = story["classes"][0], story["box"]
     said = f"score {best['score']:.2f}, softmax {best['softmax']:.0%}"
     if story["familiarity"] is not None:
-        said += f", above {story['familiarity']:.0%} of validation"
+        said += f", familiarity {story['familiarity']:.2f}"
     edges = "box " + ", ".join(f"{edge:.1f}" for edge in box) if box else f"no box: {story['no box because']}"
     return f"{story['image']}: {best['name']} ({said}), {edges}"
 
@@ -247,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=float,
         default=0.0,
         metavar="Q",
-        help="refuse what scores lower than this share of validation",
+        help="refuse what is less familiar than this share of validation photos",
     )
     parser.add_argument("--device", default=devices.default(), help="cpu, cuda, cuda:1 ...")
     parser.add_argument("--force", action="store_true", help="replace results of other settings")

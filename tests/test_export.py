@@ -25,7 +25,7 @@ def test_a_folder_answers_as_the_run_does_without_run_or_data(small_run, tmp_pat
     for index in range(0, 80, 16):
         one, other = ours(images.image(index)), theirs(images.image(index))
         assert np.array_equal(one.map, other.map) and np.array_equal(one.scores, other.scores) and one.box == other.box
-        assert ours.familiarity(one.scores) == theirs.familiarity(other.scores)
+        assert ours.familiarity(one) == theirs.familiarity(other)
     assert theirs.class_names == images.class_names and theirs.about == ours.about
     assert predict.about(theirs) == predict.about(ours)
 

@@ -16,6 +16,7 @@ from tedloc.data.images import read_image
 from tedloc.data.problems import Problems
 from tedloc.errors import UserError
 from tedloc.metrics import boxes
+from tedloc.runs.localizer import Found
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +209,16 @@ def test_a_picture_never_replaces_a_photo(small_run, bird, tmp_path, capsys):
     assert np.array_equal(np.array(Image.open(folder / "a.png")), bird) and names(folder) == ["a.png"]
 
 
-def test_familiarity_counts_the_validation_photos_that_score_lower(localizer):
+def test_familiarity_is_the_share_of_validation_photos_that_are_less_usual(localizer):
     images = open_split("aviary", "val", per_class=4)
-    found = [localizer.familiarity(localizer(images.image(i)).scores) for i in range(len(images))]
-    ranks = np.argsort(np.argsort(found)) / (len(found) - 1)
-    assert np.abs(np.array(found) - ranks).max() < 0.05 and localizer.familiarity(np.full(20, -99.0)) == 0.0
+    answers = [localizer(images.image(i)) for i in range(len(images))]
+    found = np.array([localizer.familiarity(each) for each in answers])
+    two = np.array([[each.scores.max(), each.map.max()] for each in answers]).argsort(0).argsort(0).min(axis=1)
+    ranks = two.argsort().argsort() / (len(found) - 1)
+    assert np.abs(found - ranks).max() < 0.06
+    for scores, score_map in ((-99.0, 1.0), (99.0, 0.0)):  # a class without an object, an object of no class
+        unlike = Found(np.full((4, 4), score_map), np.full(20, scores), None, None)
+        assert localizer.familiarity(unlike) == 0.0
 
 
 def test_what_scores_too_low_is_refused(localizer, album, tmp_path):
@@ -222,9 +228,16 @@ def test_what_scores_too_low_is_refused(localizer, album, tmp_path):
     strict = predict.predict(localizer, sources, tmp_path / "strict", kind="csv", overlay="jpg", min_score=bound)
     for before, after in zip(free, strict, strict=True):
         assert (after["box"] is None) == (before["familiarity"] < bound)
-        assert after["no box because"] == (None if after["box"] else "the score is below --min-score")
+        assert after["no box because"] == (None if after["box"] else "it is less familiar than --min-score")
     assert len((tmp_path / "strict" / "predictions.csv").read_text().splitlines()) == 1 + 2
     assert all((tmp_path / "strict" / f"{name}.jpg").exists() for name in sources)
+
+
+def test_a_box_in_the_last_column_has_a_width(localizer):
+    corner = np.zeros((224, 224))
+    corner[100:, 223] = 1
+    found = localizer.cut(corner, np.zeros(20), (448, 224), 0.5)
+    assert found.grid == (223, 100, 223, 223) and found.box == (446, 100, 448, 223)
 
 
 def test_a_flat_map_has_no_box(localizer):

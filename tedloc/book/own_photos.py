@@ -26,21 +26,31 @@ HALF = "MaxBoxAcc@0.5"
 CARRIED = f"{HALF} (val threshold)"
 OURS, TEACHER = "TeD-Loc", "its teacher"
 CENTRED = "centred box"
-AVIARY = {"encoder.name": "aviary/encoder", "encoder.image_size": None, "anchors.text": "aviary/clip"}
-BRIEF = {"optimiser.steps": 3, "methods.cam.optimiser.steps": 3, "evaluation.step": 0.01, "evaluation.keep_maps": 12}
+BRIEF = {  # what proves in seconds that everything runs, with weights that ship with the package
+    "encoder.name": "aviary/encoder",
+    "encoder.image_size": None,
+    "anchors.text": "aviary/clip",
+    "optimiser.steps": 3,
+    "methods.cam.optimiser.steps": 3,
+    "evaluation.step": 0.01,
+    "evaluation.keep_maps": 12,
+}
 
 
 def profile(name: str, data_root: str = "", settings: Mapping[str, Any] | None = None) -> Profile:
     """The profile ``photos`` on a folder.
 
-    Without a folder it gets one of drawn birds, made for it in the cache, and the aviary's encoder and text: what is
-    shown needs no weights. name: of the book's profile; ``smoke`` takes a few pictures and steps, and means nothing
+    Without a folder it gets one of drawn birds, made for it in the cache. name: of the book's profile; ``smoke`` takes
+    a few pictures and steps, and means nothing
     """
-    found = profiles.get("photos", {"data.root": str(data_root)} if data_root else AVIARY)
-    if not data_root:
-        smoke = name == "smoke"
-        found = override(found, {"data.root": str(_example(6 if smoke else 60)), **(BRIEF if smoke else {})})
-        found = dataclasses.replace(found, synthetic=True, name="smoke" if smoke else found.name)
+    found = profiles.get("photos")
+    if data_root:
+        found = override(found, {"data.root": str(data_root)})
+    elif name == "smoke":
+        found = override(found, BRIEF | {"data.root": str(_example(6))})
+        found = dataclasses.replace(found, name=name, synthetic=True)
+    else:
+        found = dataclasses.replace(override(found, {"data.root": str(_example(60))}), synthetic=True)
     return override(found, dict(settings or {}))
 
 
@@ -105,7 +115,7 @@ def refusals(localizer: Localizer, images: ImageSet, empty: Sequence[np.ndarray]
     test = (images.image(i) for i in examples.evenly(len(images), SAMPLE))
     groups = {"test photos": test} | ({"no object": empty} if len(empty) else {})
     familiar = {
-        name: np.array([localizer.familiarity(localizer(picture).scores) for picture in pictures])
+        name: np.array([localizer.familiarity(localizer(picture)) for picture in pictures])
         for name, pictures in groups.items()
     }
     shares = {
@@ -207,7 +217,7 @@ def advice(story: Mapping[str, Any], run: Run, profile: Profile) -> list[str]:
             said.append(
                 f"**A box that looks at no photo does as well** (difference {gap}). Look at the worst cases: if maps "
                 "mark a part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger photos "
-                "(`--encoder.image-size 320`)."
+                "(`--encoder.image-size 448`)."
             )
     root = "FOLDER" if profile.synthetic else profile.data.root
     said.append(

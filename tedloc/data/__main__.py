@@ -1,8 +1,10 @@
 """Look at a data set before a run, or make a small one to try things on.
 
     python -m tedloc.data example photos
-python -m tedloc.data describe --data.name folder --data.root photos
-python -m tedloc.data describe --data.name cub --json cub.json --sheet cub.png
+    python -m tedloc.data describe --data.root photos
+    python -m tedloc.data describe --data.name cub --json cub.json --sheet cub.png
+
+Problems are told all at once, each with its place (``tedloc.data.problems``).
 """
 
 import argparse
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("describe", help="classes, counts, sizes, boxes, trivial scores, broken and double photos")
-    verb.add_argument("--profile", default="aviary", help=", ".join(profiles.PROFILES))
+    verb.add_argument("--profile", default="photos", help=", ".join(profiles.PROFILES))
     verb.add_argument("--json", type=Path, help="write it here, too")
     verb.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="(default: %(default)s)")
     maker = verbs.add_parser("example", help="a folder of drawn birds with boxes, as a folder of photos looks")
@@ -39,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         return
     settings = profiles.from_command_line(profiles.get(known.profile), rest).data
+    paths.writable_file(known.sheet, "--sheet")
+    paths.writable_file(known.json, "--json")
     splits = {split: open_data(settings, split) for split in SPLITS}
     story = describe.describe(splits)
     print(describe.text(story))

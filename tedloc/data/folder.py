@@ -1,6 +1,6 @@
 """A folder of photos as people have it: one folder a class, boxes in any common format, no lists to write.
 
-    python -m tedloc.data describe --data.name folder --data.root photos      # a look at it; problems by name
+    python -m tedloc.data describe --data.root photos      # a look at it; problems by name
 
 ``root/cats/*.jpg``, or ``root/train/cats/*.jpg`` beside ``val`` and ``test``; at any depth below a class. Hidden files
 are passed over, links followed. These lie in ``root`` too, or elsewhere and are named by a setting:

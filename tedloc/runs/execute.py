@@ -21,13 +21,13 @@ from tedloc.training import devices, distributed, engine
 
 
 class Scored(NamedTuple):
-    """A split scored route by route: meters; the maps kept for figures with their ``index``; every route's name; best,
-    (N,) each image's highest class score by the headline route, in no order."""
+    """A split scored route by route: meters; the maps kept for figures with their ``index``; every route's name;
+    highest, (N, 2) of each image its highest class score and its map's highest value, by the headline, in no order."""
 
     meters: dict[str, LocalizationMeter]
     maps: dict[str, np.ndarray]
     offered: list[str]
-    best: np.ndarray
+    highest: np.ndarray
 
 
 def evaluate(
@@ -51,8 +51,8 @@ def evaluate(
         for name in ("index", *merged.meters)
     }
     order = maps["index"].argsort()
-    best = np.concatenate([part.best for part in parts])
-    return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered, best)
+    highest = np.concatenate([part.highest for part in parts])
+    return Scored(merged.meters, {name: array[order] for name, array in maps.items()}, offered, highest)
 
 
 def _evaluate_part(
@@ -63,10 +63,11 @@ def _evaluate_part(
     meters: dict[str, LocalizationMeter] = {}
     maps: dict[str, list[np.ndarray]] = {"index": [kept[:0]]}
     offered: list[str] = []
-    best = [np.zeros(0)]
+    highest = [np.zeros((0, 2))]
     for prediction in method.predict(split, (distributed.rank(), distributed.world())):
         index, offered = prediction.index, list(prediction.routes)
-        best.append(prediction.routes[offered[0]].scores.float().amax(1).cpu().numpy())
+        headline = prediction.routes[offered[0]]
+        highest.append(np.stack([each.float().flatten(1).amax(1).cpu().numpy() for each in headline[1::-1]], axis=1))
         here = np.flatnonzero(np.isin(index, kept))
         maps["index"].append(index[here])
         ids, sizes = [images.ids[i] for i in index], images.sizes[index]
@@ -85,7 +86,15 @@ def _evaluate_part(
                 meter.update_boxes(ids, predicted, boxes, sizes, images.labels[index], scores)
             maps.setdefault(name, []).append(score_maps[here].astype(np.float16))
     kept_maps = {name: np.concatenate(parts) for name, parts in maps.items()}
-    return Scored(meters, kept_maps, offered, np.concatenate(best))
+    return Scored(meters, kept_maps, offered, np.concatenate(highest))
+
+
+def familiar(highest: np.ndarray) -> dict[str, list[float]]:
+    """What tells how usual an answer is among those for validation images: percentiles of the best class score, of the
+    map's highest value, and of the lower of an image's two ranks. highest: (N, 2), see :class:`Scored`"""
+    ranks = (highest.argsort(0).argsort(0) / max(1, len(highest) - 1)).min(axis=1)
+    values = {"score": highest[:, 0], "map": highest[:, 1], "both": ranks}
+    return {name: np.percentile(each, range(101)).round(6).tolist() for name, each in values.items()}
 
 
 def centre_box(data: DataSettings, settings: EvaluationSettings) -> dict[str, float]:
@@ -146,7 +155,7 @@ def execute(request: Request, teacher: Run | None = None) -> None:
         "centre box": centre_box(profile.data, profile.evaluation),
         "without boxes": [split for split in ("val", "test") if not open_data(profile.data, split).boxed],
         "class names": images.class_names,
-        "val best scores": np.quantile(val.best, np.linspace(0, 1, 101)).round(5).tolist(),
+        "familiar": familiar(val.highest),
         "parameters": count_parameters(*method.modules().values()),
         "provenance": earlier.metrics["provenance"]
         if earlier

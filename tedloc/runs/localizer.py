@@ -68,7 +68,7 @@ class Localizer:
     class_names: K names
     threshold:   in [0, 1), the best on the run's validation split for MaxBoxAcc@0.5; a half where that has no boxes
     chosen:      whether validation chose it
-    familiar:    ascending quantiles of the best class score over the validation photos; empty if the run kept none
+    familiar:    percentiles over the validation photos (``tedloc.runs.execute.familiar``); {} if the run kept none
     size:        of the grid that maps are cut on
     settings:    of encoder and decoder, as the profile has them
     about:       the run's provenance, and its folder's name
@@ -79,7 +79,7 @@ class Localizer:
     class_names: list[str]
     threshold: float
     chosen: bool
-    familiar: list[float]
+    familiar: dict[str, list[float]]
     size: int
     logit_scale: float
     settings: dict[str, Any]
@@ -111,7 +111,8 @@ class Localizer:
         if levels.max() == 0:
             return Found(score_map, scores, None, None)
         grid = tuple(map(int, mapping.largest_box(levels, level)))
-        box = tuple(mapping.unscale_boxes(np.array(grid), np.array(size), self.size).tolist())
+        seen = np.maximum(grid, (0, 0, grid[0] + 1, grid[1] + 1))  # in the last row or column both edges are one
+        box = tuple(mapping.unscale_boxes(seen, np.array(size), self.size).tolist())
         return Found(score_map, scores, grid, box)
 
     def shares(self, scores: np.ndarray) -> np.ndarray:
@@ -120,11 +121,21 @@ class Localizer:
         weights = np.exp(scores - scores.max())
         return weights / weights.sum()
 
-    def familiarity(self, scores: np.ndarray) -> float | None:
-        """Share of the validation photos whose best class has a lower score than the best of these (K,) has."""
+    def familiarity(self, found: Found) -> float | None:
+        """Share of the validation photos that are less usual; None if the run kept none.
+
+        A photo is as usual as the lower of two ranks among them: of its best class's score, and of its map's highest
+        value. Photos of something else, or of nothing, may score high by one of the two.
+        """
         if not self.familiar:
             return None
-        return float(np.interp(scores.max(), self.familiar, np.linspace(0, 1, len(self.familiar))))
+        ranks = (_below(found.scores.max(), self.familiar["score"]), _below(found.map.max(), self.familiar["map"]))
+        return _below(min(ranks), self.familiar["both"])
+
+
+def _below(value: float, percentiles: Sequence[float]) -> float:
+    """The share of values that are lower, from percentiles 0 to 100."""
+    return float(np.interp(np.nextafter(value, -np.inf), percentiles, np.linspace(0, 1, len(percentiles))))
 
 
 def profile_of(folder: Path) -> tuple[Profile, str]:
@@ -194,7 +205,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
         metrics.get("class names") or _names(profile, network[1]),
         HALF if threshold is None else float(threshold),
         threshold is not None,
-        metrics.get("val best scores", []),
+        metrics.get("familiar", {}),
         profile.evaluation.grid,
         profile.loss.logit_scale,
         {part: as_record(getattr(profile, part)) for part in ("encoder", "decoder")},
@@ -233,7 +244,7 @@ def save(localizer: Localizer, folder: Path) -> None:
         "threshold chosen on validation": localizer.chosen,
         "grid": localizer.size,
         "logit scale": localizer.logit_scale,
-        "best scores on validation, quantiles": localizer.familiar,
+        "familiar": localizer.familiar,
         "image size": localizer.encoder.image_size,
         "settings": localizer.settings,
         "model": localizer.about,
@@ -266,7 +277,7 @@ def _exported(folder: Path, device: str) -> Localizer:
         story["classes"],
         story["threshold"],
         story["threshold chosen on validation"],
-        story["best scores on validation, quantiles"],
+        story["familiar"],
         story["grid"],
         story["logit scale"],
         story["settings"],

@@ -86,7 +86,7 @@ def test_every_command_of_the_page_is_understood(words, monkeypatch):
 def test_settings_that_the_page_names_exist():
     named = re.findall(r"`--([a-z-]+\.[a-z-_]+)", PAGE)
     assert len(named) > 4
-    values = {"encoder.image-size": 320, "sampler.foreground": 0.5}
+    values = {"encoder.image-size": 448, "sampler.foreground": 0.5}
     for name in named:
         profiles.get("photos", {name.replace("-", "_"): values.get(name, "word")})
     with pytest.raises(errors.UserError):

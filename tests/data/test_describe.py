@@ -44,7 +44,7 @@ def photos(tmp_path, birds):
 
 def test_it_tells_classes_counts_boxes_and_what_chance_scores(photos, tmp_path, capsys):
     sheet, file = tmp_path / "sheet.png", tmp_path / "story.json"
-    found = run(capsys, "describe", "--data.name", "folder", "--data.root", photos, "--sheet", sheet, "--json", file)
+    found = run(capsys, "describe", "--data.root", photos, "--sheet", sheet, "--json", file)
     assert found[0] == 0
     story = json.loads(file.read_text())
     assert story["classes"] == {name: {"train": 4, "val": 4, "test": 4} for name in "ab"}
@@ -73,9 +73,7 @@ def test_photos_that_cannot_be_read_are_all_named_and_the_rest_is_told(photos, t
     broken = sorted((photos / "train" / "a").iterdir())[:2]
     for file in broken:
         file.write_bytes(file.read_bytes()[:2000])
-    code, out, err = run(
-        capsys, "describe", "--data.name", "folder", "--data.root", photos, "--sheet", tmp_path / "s.png"
-    )
+    code, out, err = run(capsys, "describe", "--data.root", photos, "--sheet", tmp_path / "s.png")
     assert code == 2 and err.splitlines()[-1].startswith("error: 2 photos cannot be read")
     assert all(f"train: train/a/{file.name} (" in out for file in broken) and "photos a class" in out
 
@@ -86,9 +84,7 @@ def test_copies_are_named(photos, tmp_path, birds, capsys):
     small.save(photos / "train" / "a" / "small.png")
     small.save(photos / "train" / "b" / "other.jpg")
     shutil.copy(photos / "val" / "a" / "1.png", photos / "train" / "b" / "val.png")
-    code, out, _ = run(
-        capsys, "describe", "--data.name", "folder", "--data.root", photos, "--sheet", tmp_path / "s.png"
-    )
+    code, out, _ = run(capsys, "describe", "--data.root", photos, "--sheet", tmp_path / "s.png")
     assert code == 0
     assert "identical photos: 2\n" in out and "train: train/a/0.png = train: train/b/same.png" in out
     assert "train: train/b/val.png = val: val/a/1.png" in out and "near-duplicates in two splits: none" in out
@@ -99,7 +95,7 @@ def test_copies_are_named(photos, tmp_path, birds, capsys):
 
     folder.scan.cache_clear()
     command.open_data.cache_clear()
-    _, out, _ = run(capsys, "describe", "--data.name", "folder", "--data.root", photos, "--sheet", tmp_path / "s.png")
+    _, out, _ = run(capsys, "describe", "--data.root", photos, "--sheet", tmp_path / "s.png")
     for name in ("a/0.png", "a/small.png", "b/other.jpg", "b/same.png"):
         assert f"train: train/{name} ~ test: test/b/again.png" in out or f"train: train/{name} = test: t" in out
 
@@ -112,7 +108,7 @@ def test_a_data_set_without_files_is_described_too(tmp_path, capsys, monkeypatch
 
 def test_a_folder_that_cannot_be_used_gets_one_report(tmp_path, capsys):
     (tmp_path / "cats").mkdir()
-    code, out, err = run(capsys, "describe", "--data.name", "folder", "--data.root", tmp_path)
+    code, out, err = run(capsys, "describe", "--data.root", tmp_path)
     assert code == 2 and out == "" and err.startswith(f"error: 1 problem in {tmp_path}:\n  a class without a photo")
 
 
