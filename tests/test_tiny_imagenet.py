@@ -167,7 +167,7 @@ DAMAGE = {
         "test",
         r"lists 'a.JPEG' more than once",
     ),
-    "binary": (lambda f: (f / "words.txt").write_bytes(b"\x89PNG\x00"), "test", r"words.txt, line 1: byte 0x89"),
+    "binary": (lambda f: (f / "words.txt").write_bytes(b"\x89PNG"), "test", r"words.txt, line 1: byte 0x89"),
     "class without test images": (
         lambda f: (f / "val/val_annotations.txt").write_text(
             "".join(
