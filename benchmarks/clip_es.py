@@ -19,9 +19,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from tedloc.clip import load_clip
-from tedloc.clip_es import ClipESSettings, clip_es
+from tedloc.backbones.clip import load_clip
 from tedloc.errors import command
+from tedloc.methods.clip_es import clip_es
+from tedloc.settings import ClipESSettings
 
 
 @dataclass(frozen=True)

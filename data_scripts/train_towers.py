@@ -36,7 +36,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tedloc import paths, towers
+from tedloc import paths
+from tedloc.backbones import towers
 from tedloc.data.aviary import FAMILY_OF
 from tedloc.data.aviary import open as open_aviary
 from tedloc.data.aviary_drawing import generators

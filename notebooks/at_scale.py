@@ -18,14 +18,22 @@
 profile = "smoke"
 
 # %% tags=["remove-input"]
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import plan, plots, profiles, report
+from tedloc import plots, profiles
+from tedloc.book import report
+from tedloc.cost import plan
 
 plots.use_style()
 repeat = 5 if profile == "smoke" else 50
+counted_on = report.measured_on(device="the architectures (counted) and one CPU core (measured)")
+
+# %%
+# What is to be done, by what, and the cost of an image: counted, but for two times.
 WORK = {
     "CUB": plan.at_paper_scale(profiles.get("cub")),
     "ILSVRC": plan.at_paper_scale(profiles.get("ilsvrc")),
@@ -33,16 +41,14 @@ WORK = {
 }
 MACHINES = {gpus: plan.Machine(gpus) for gpus in (1, 8, 64)}
 clock = plan.measured(plan.counted(200), repeat)
-costs = {
-    name: plan.replace(plan.counted(work.classes), decode=clock.decode, score=clock.score)
-    for name, work in WORK.items()
-}
-one = MACHINES[1]
-counted_on = report.measured_on(device="the architectures (counted) and one CPU core (measured)")
+times = {"decode": clock.decode, "score": clock.score}
+counted = {name: plan.counted(work.classes) for name, work in WORK.items()}
+costs = {name: replace(cost, **times) for name, cost in counted.items()}
 
 # %% tags=["remove-input"]
+one = MACHINES[1]
 cost = costs["ILSVRC"]
-report.table(
+report.plain_table(
     pd.DataFrame(
         [
             ("EVA-L, one image of 224 pixels", f"{cost.encoder / 1e9:.0f} GFLOPs", "counted"),
@@ -77,27 +83,16 @@ report.table(
 # A stage takes as long as the slowest of GPU, CPU cores and disk; the last column says which that is on eight
 # GPUs. Patch embeddings are computed once for each image and its mirror image and read in every epoch.
 
-# %% tags=["remove-input"]
-lines = {}
+# %%
+# Every stage of each work, as long as the slowest of GPU, CPU cores and disk.
+machines, frames = list(MACHINES.values()), {}
 for name, work in WORK.items():
-    by_gpus = {gpus: plan.stages(work, costs[name], machine) for gpus, machine in MACHINES.items()}
-    for stage in by_gpus[1].index:
-        stored = by_gpus[1].loc[stage, "stored"]
-        lines[name, stage] = {
-            **{f"hours, {gpus} GPU{'s' * (gpus > 1)}": frame.loc[stage, "hours"] for gpus, frame in by_gpus.items()},
-            "GPU hours": by_gpus[1].loc[stage, "GPU hours"],
-            "stored (GB)": stored / 1e9 if stored else None,
-            "limit on 8 GPUs": by_gpus[8].loc[stage, "limit"],
-        }
-    lines[name, "all"] = {
-        **{f"hours, {gpus} GPU{'s' * (gpus > 1)}": frame["hours"].sum() for gpus, frame in by_gpus.items()},
-        "GPU hours": by_gpus[1]["GPU hours"].sum(),
-        "stored (GB)": by_gpus[1]["stored"].sum() / 1e9,
-        "limit on 8 GPUs": report.MISSING,
-    }
-frame = pd.DataFrame.from_dict(lines, orient="index").rename(index=lambda pair: pair)
-frame.index = [f"{name}: {stage}" for name, stage in lines]
-report.table(frame.rename_axis("stage"), "Estimated, not run. One seed, one run.", decimals=2, provenance=counted_on)
+    frames[name] = plan.by_gpus(work, costs[name], machines)
+frame = pd.concat(frames)
+frame.index = [f"{name}: {stage}" for name, stage in frame.index]
+words = "Estimated, not run. One seed, one run."
+frame = frame.rename_axis("stage")
+report.plain_table(frame, words, decimals=2, provenance=counted_on)
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Left, hours against the number of GPUs on logarithmic axes, one pair of lines a data set: solid with cached embeddings, dotted with the encoder run in every epoch. Right, bars of the gigabytes that pseudo-labels and cached patch embeddings take, by data set."}}
 figure, axes = plt.subplots(1, 2, figsize=(10.0, 4.0))

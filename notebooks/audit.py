@@ -30,35 +30,32 @@ profile = "smoke"
 # %% tags=["remove-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
-import torch
 from IPython.display import Markdown
 
-from tedloc import audit, audit_setup, audit_tables, complexity, full_size, paper, plots, report
+from tedloc import paper, plots
+from tedloc.audit import rules as audit
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
+from tedloc.book import report
+from tedloc.cost import full_size
 
 plots.use_style()
-BLUE, ORANGE, GREY = "var(--tedloc-good)", "var(--tedloc-bad)", "var(--tedloc-open)"
-COLOURS = {
-    audit.CONSISTENT: BLUE,
-    audit.UNDECIDED: GREY,
-    audit.IN_PART: GREY,
-    audit.PERMUTED: ORANGE,
-    audit.MISLABELLED: ORANGE,
-    audit.IMPOSSIBLE: ORANGE,
-    audit.REFUTED: ORANGE,
-}
-with torch.device("meta"):
-    encoder = complexity.count_parameters(full_size.PatchGrid(full_size.EVA_01, 224))
-about_tables, about_setup = audit_tables.table_findings(), audit_setup.setup_findings(encoder)
+
+# %%
+# Each check recomputes from the paper's numbers, kept as data, and gives a finding.
+about_tables = audit_tables.table_findings()
+about_setup = audit_setup.setup_findings(full_size.encoder_parameters())
 findings = about_tables + about_setup
 
 
+# %% tags=["remove-input"]
 def show(found: list[audit.Finding], caption: str) -> report.Table:
     frame = pd.DataFrame(
         [(f.word, f.evidence, f.follows) for f in found],
         columns=["verdict", "evidence", "what follows"],
         index=pd.Index([f.claim for f in found], name="the paper says"),
     )
-    return report.table(frame, caption, colours=COLOURS)
+    return report.plain_table(frame, caption, colours={f.word: report.colour(f.holds) for f in found})
 
 
 counts = pd.Series([f.word for f in findings]).value_counts()
@@ -80,22 +77,18 @@ Markdown(
 
 # %% tags=["remove-input"]
 printed, mended = audit.localization(1), audit.mended()
-rows = [
-    {
-        "row": f"{method}, {metric}",
-        "paper": paper.value(1, method, metric, dataset),
-        "ours": paper.own_value(method, metric, dataset),
-    }
-    for method, dataset in audit.permuted_rows()
-    for metric in paper.METRICS
-]
-frame = pd.DataFrame(
-    [(r["row"], r["paper"], r["ours"]) for r in rows], columns=["CUB (%)", "Table 1", "own repository"]
-)
-report.table(
-    frame.set_index("CUB (%)"),
-    "The two permuted rows. No other row of Table 1 holds its published numbers in another order.",
-)
+caption = "The two permuted rows. No other row of Table 1 holds its published numbers in another order."
+
+# %%
+# Rows of Table 1 that hold a method's own numbers in another order, beside those.
+rows = []
+for method, dataset in audit.permuted_rows():
+    for metric in paper.METRICS:
+        entry = (method, metric, dataset)
+        numbers = (paper.value(1, *entry), paper.own_value(*entry))
+        rows.append((f"{method}, {metric}", *numbers))
+frame = pd.DataFrame(rows, columns=["CUB (%)", "Table 1", "own repository"])
+report.plain_table(frame.set_index("CUB (%)"), caption)
 
 # %% tags=["remove-input"]
 top1, right = (table.set_index(["row", "dataset"])["Top-1 Loc"] for table in (printed, mended))
@@ -146,7 +139,7 @@ quoted["method"] += quoted["kind"].map({"journal": " (journal)", "conference": "
 wide = quoted.pivot_table(index="method", columns=["dataset", "column"], values="cell", aggfunc="first", sort=False)
 order = [(dataset, metric) for dataset in paper.DATASETS for metric in paper.METRICS]
 wide = wide.reindex(columns=order).rename_axis(index=None, columns=[None, None]).fillna(report.MISSING)
-report.table(
+report.plain_table(
     wide, "Printed value (%); in brackets the published one where they differ. A dash: the method does not report it."
 )
 
@@ -207,7 +200,7 @@ show(about_tables[6:], "The other findings in Tables 1, 2, 4 and 5, and in what 
 names = {"none": "none: the texts", "qr_rows": "rows of Q", "polar": "polar (Löwdin)"}
 table = audit_setup.anchor_coherence()
 table["orthogonaliser"] = table["orthogonaliser"].map(names)
-report.table(
+report.plain_table(
     table.set_index("d").rename_axis("text dimension d"),
     "1,000 anchors from random correlated texts: largest "
     "and mean |cos| between two of them, and the least possible largest.",

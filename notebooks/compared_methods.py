@@ -24,33 +24,14 @@
 profile = "smoke"
 
 # %% tags=["remove-input"]
-import json
-import math
-
 import pandas as pd
 from IPython.display import Markdown
-from safetensors import safe_open
 
-from tedloc import compared, paper, paths, profiles, report, tune
+from tedloc import paths, profiles, tune
+from tedloc.book import compared, report
+from tedloc.cost import complexity
 
 P = profiles.get(profile)
-
-
-def published(method: str) -> report.Table:
-    """What the method's own publication or repository reports, beside the paper's Table 1."""
-    lines = {}
-    for dataset in paper.DATASETS:
-        for column in paper.METRICS:
-            lines[f"{column}, {dataset}"] = {
-                "its own": paper.own_value(method, column, dataset),
-                "in the paper's Table 1": paper.value(1, method, column, dataset),
-            }
-    sources = "; ".join(dict.fromkeys(paper.published(method)["source"]))
-    return report.table(
-        pd.DataFrame(lines).astype(float).rename_axis("source of the numbers"),
-        f"Published numbers of {method} (%), quoted. Its own: {sources}.",
-    )
-
 
 # %% [markdown]
 # ## CAM
@@ -112,7 +93,7 @@ def published(method: str) -> report.Table:
 # \mathrm{map} \leftarrow A^2 (\mathrm{mask} \circ \mathrm{map}) .
 # $$
 #
-# *In code:* {mod}`tedloc.clip_es`, {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
+# *In code:* {mod}`tedloc.methods.clip_es`. It is TeD-Loc's teacher as well.
 #
 # *At test time* it needs a class name: *GT-Known* is given the true one, *Pred* takes CLIP's zero-shot guess. It trains
 # nothing.
@@ -135,7 +116,7 @@ def published(method: str) -> report.Table:
 # \text{NACLIP: } \sigma(kk^\top/\sqrt d + w) .
 # $$
 #
-# *In code:* {mod}`tedloc.patch_anchors`, {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
+# *In code:* {mod}`tedloc.methods.patch_anchor`. The paper's Table 4 compares them with
 # TeD-Loc: [Patch-anchor localization](patch_anchor_localization.ipynb).
 #
 # *At test time* they need a class name and train nothing. The class comes from the untouched class token; a route of its own
@@ -159,7 +140,7 @@ def published(method: str) -> report.Table:
 # \mathrm{map}_c(p) = S_c(p) \sum_l \operatorname*{mean}_k a_{lk}(p) .
 # $$
 #
-# *In code:* {mod}`tedloc.methods.ts_cam`. Attention comes from {mod}`tedloc.attention`, whose blocks, heads and grid
+# *In code:* {mod}`tedloc.methods.ts_cam`. Attention comes from {mod}`tedloc.backbones.attention`, whose blocks, heads and grid
 # are those of the backbone.
 #
 # *At test time* it needs one pass of its own network, which also classifies. Route `true` is given the ground-truth
@@ -171,7 +152,7 @@ def published(method: str) -> report.Table:
 # test set; here the last epoch counts. The threshold is the benchmark's, not a fixed one.
 
 # %% tags=["remove-input"]
-published("TS-CAM")
+compared.published("TS-CAM")
 
 # %% [markdown]
 # ## SCM
@@ -205,7 +186,7 @@ published("TS-CAM")
 # reading of "normalised".
 
 # %% tags=["remove-input"]
-published("SCM")
+compared.published("SCM")
 
 # %% [markdown]
 # ## LCTR
@@ -239,7 +220,7 @@ published("SCM")
 # padding. The attention $a$ is used as it is: its values sum to one at most, so the weakening is slight.
 
 # %% tags=["remove-input"]
-published("LCTR")
+compared.published("LCTR")
 
 # %% [markdown]
 # ## CATR
@@ -273,7 +254,7 @@ published("LCTR")
 # weights that sum to one would only learn to be small.
 
 # %% tags=["remove-input"]
-published("CATR")
+compared.published("CATR")
 
 # %% [markdown]
 # ## DDT
@@ -332,7 +313,7 @@ published("CATR")
 # is batch norm behind the wide layer. In the aviary DDT whitens, as on its own.
 
 # %% tags=["remove-input"]
-published("PSOL")
+compared.published("PSOL")
 
 # %% [markdown]
 # ## C2AM
@@ -376,7 +357,7 @@ published("PSOL")
 # training batches. Thresholds are shares of the min-max normalised map, as the protocol has them.
 
 # %% tags=["remove-input"]
-published("C2AM")
+compared.published("C2AM")
 
 # %% [markdown]
 # ## GenPromp
@@ -403,7 +384,7 @@ published("C2AM")
 # class's token over heads, layers and both times at the coarser resolutions (8 × 8 and 16 × 16 of a 64 × 64
 # latent), each upsampled first.
 #
-# *In code:* {mod}`tedloc.methods.genpromp`. {mod}`tedloc.latent_diffusion` gives one interface to two models
+# *In code:* {mod}`tedloc.methods.genpromp`. {mod}`tedloc.backbones.latent_diffusion` gives one interface to two models
 # built from the parts of `diffusers`: Stable Diffusion v1 from a local folder in `diffusers`' layout, and a
 # small model for the aviary, conditioned on the token states of `aviary/clip`.
 # `data_scripts/train_diffusion.py` trains it on the towers' pre-training images, which hold none of the twenty species, and `tedloc/weights/diffusion.json` says how well it denoises.
@@ -421,16 +402,14 @@ published("C2AM")
 # 20 × 20 latent) validation chose the finer alone, and the learning rates are ours.
 
 # %% tags=["remove-input"]
-with safe_open(paths.WEIGHTS / "diffusion.safetensors", "numpy") as weights:
-    sizes = pd.Series({name: math.prod(weights.get_slice(name).get_shape()) for name in weights.keys()})
-millions = sizes.groupby(sizes.index.str.partition(".").get_level_values(0)).sum() / 1e6
+millions = complexity.stored_parameters(paths.WEIGHTS / "diffusion.safetensors") / 1e6
 Markdown(
     f"The aviary's model has {millions['unet']:.1f} million parameters in its U-Net and {millions['vae']:.1f} million in "
     "its autoencoder."
 )
 
 # %% tags=["remove-input"]
-published("GenPromp")
+compared.published("GenPromp")
 
 # %% [markdown]
 # ## DA-WSOL
@@ -463,7 +442,7 @@ published("GenPromp")
 # and such a universum may hold parts of the object. That is why $\mu$ is small in the small profiles.
 
 # %% tags=["remove-input"]
-published("DA-WSOL")
+compared.published("DA-WSOL")
 
 # %% [markdown]
 # ## BAS
@@ -497,7 +476,7 @@ published("DA-WSOL")
 # our choice. Ten crops for the class scores and the system's own evaluation are replaced by the common protocol.
 
 # %% tags=["remove-input"]
-published("BAS")
+compared.published("BAS")
 
 # %% [markdown]
 # ## DiPS
@@ -544,36 +523,25 @@ published("BAS")
 # not hold was set, while each method was written, also with a look at validation: a longer search could lift any.
 
 # %% tags=["remove-input"]
-trials = pd.read_csv(paths.TUNING / "aviary.csv")
-shown = trials.assign(
-    settings=[
-        ", ".join(
-            f"{name.rpartition('.')[2]} {'none' if value is None else value}"
-            for name, value in json.loads(text).items()
-        )
-        for text in trials["settings"]
-    ],
-    chosen=trials["criterion"] == trials.groupby("method")["criterion"].transform("max"),
-)[["method", "settings", "MaxBoxAcc@0.5", "Top-1 Loc", "Top-1 CL", "criterion", "seconds", "chosen"]]
-report.table(
-    shown.set_index("method"),
+caption = (
     f"Every trial: {tune.TRIALS} a method, {tune.EPOCHS:.0%} of its epochs, seed 0, scored on the validation split of the "
-    "aviary (%, synthetic images).",
-    decimals={"seconds": 0},
+    "aviary (%, synthetic images)."
 )
+
+# %%
+# The record of the search, which ships with the package. Of a method's trials the one
+# with the highest criterion was chosen.
+trials = tune.recorded("aviary").set_index("method")
+scores = ["MaxBoxAcc@0.5", "Top-1 Loc", "Top-1 CL", "criterion"]
+shown = trials[["settings", *scores, "seconds", "chosen"]]
+report.plain_table(shown, caption, decimals={"seconds": 0})
 
 # %% [markdown]
 # ## What runs where
 
-# %% tags=["remove-input"]
-rows = compared.rows(P)
-report.table(
-    pd.DataFrame(
-        {
-            "backbone": [row.backbone for row in rows],
-            "on this machine": [f"needs weights: {row.lacks}" if row.lacks else "runs" for row in rows],
-        },
-        index=pd.Index([row.label for row in rows], name="method"),
-    ),
-    f"Methods under the profile {P.name}, on the machine that built this page.",
-)
+# %%
+# Every method under this profile, and what this machine lacks to run it.
+rows = [(row.label, row.backbone, row.state) for row in compared.rows(P)]
+frame = pd.DataFrame(rows, columns=["method", "backbone", "on this machine"])
+caption = f"Methods under the profile {P.name}, on the machine that built this page."
+report.plain_table(frame.set_index("method"), caption)

@@ -28,25 +28,33 @@ import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from tedloc import complexity, full_size, paper, plots, report
-from tedloc.complexity import LatencySettings
+from tedloc import paper, plots
+from tedloc.book import report
+from tedloc.cost import complexity, full_size
+from tedloc.cost.complexity import LatencySettings
 
 plots.use_style()
 MEGA, GIGA, TERA = 1e6, 1e9, 1e12
 counted = report.measured_on(device="the architectures (counted, batch 1)")
+eva_02 = full_size.TeDLocShape(encoder=full_size.EVA_02)
 
+# %%
+# The systems at full size; on the device "meta" tensors have shapes and no values.
 with torch.device("meta"):
     systems = {
         "TeD-Loc, EVA-01-L": full_size.tedloc(),
-        "TeD-Loc, EVA-02-L": full_size.tedloc(full_size.TeDLocShape(encoder=full_size.EVA_02)),
+        "TeD-Loc, EVA-02-L": full_size.tedloc(eva_02),
         "TS-CAM": full_size.ts_cam(),
         "LCTR": full_size.lctr(),
         "CATR": full_size.catr(),
         "GenPromp": full_size.genpromp(),
     }
-    added = {name: full_size.on_encoder(name) for name in full_size.ON_ENCODER}
 systems["CLIP-ES"] = full_size.clip_es(device=device)
 parts = {name: complexity.costs(steps) for name, steps in systems.items()}
+
+# %% tags=["remove-input"]
+with torch.device("meta"):
+    added = {name: full_size.on_encoder(name) for name in full_size.ON_ENCODER}
 totals = pd.DataFrame({name: complexity.total(rows) for name, rows in parts.items()}).T
 genpromp, eva = parts["GenPromp"], parts["TeD-Loc, EVA-01-L"].loc["encoder E"]
 
@@ -59,38 +67,28 @@ genpromp, eva = parts["GenPromp"], parts["TeD-Loc, EVA-01-L"].loc["encoder E"]
 
 # %% tags=["remove-input"]
 vae = genpromp.loc[["VAE encoder", "VAE decoder"], "parameters"].sum()
-rows = [
-    {
-        "row": "TS-CAM (DeiT-S, K = 1000)",
-        "paper": paper.value(6, "TS-CAM", "Parameters"),
-        "ours": totals.loc["TS-CAM", "parameters"] / MEGA,
-    },
-    {
-        "row": "GenPromp",
-        "paper": paper.value(6, "GenPromp", "Parameters"),
-        "ours": totals.loc["GenPromp", "parameters"] / MEGA,
-    },
-    *(
-        {"row": f"– {name}", "paper": paper.claimed("GenPromp", f"Parameters of the {theirs}"), "ours": count / MEGA}
-        for name, theirs, count in (
-            ("EfficientNet-B7", "classifier", genpromp.loc["EfficientNet-B7", "parameters"]),
-            ("VAE, encoder and decoder", "VAE", vae),
-            ("CLIP text encoder, with 1,000 new words", "text encoder", genpromp.loc["text encoder", "parameters"]),
-            ("U-Net", "U-Net", genpromp.loc["U-Net", "parameters"]),
-        )
-    ),
-    {
-        "row": "TeD-Loc on EVA-01-L",
-        "paper": paper.value(6, "TeD-Loc", "Parameters"),
-        "ours": totals.loc["TeD-Loc, EVA-01-L", "parameters"] / MEGA,
-    },
-    {
-        "row": "TeD-Loc on EVA-02-L",
-        "paper": paper.value(6, "TeD-Loc", "Parameters"),
-        "ours": totals.loc["TeD-Loc, EVA-02-L", "parameters"] / MEGA,
-    },
-    {"row": "CLIP-ES (ViT-B/16, both towers)", "paper": None, "ours": totals.loc["CLIP-ES", "parameters"] / MEGA},
-]
+own = {
+    part: paper.claimed("GenPromp", f"Parameters of the {part}")
+    for part in ("classifier", "VAE", "text encoder", "U-Net")
+}
+six = {row: paper.value(6, row, "Parameters") for row in ("TS-CAM", "GenPromp", "TeD-Loc")}
+held = {  # as a reader knows it: the paper's number, and the count
+    "TS-CAM (DeiT-S, K = 1000)": (six["TS-CAM"], totals.loc["TS-CAM", "parameters"]),
+    "GenPromp": (six["GenPromp"], totals.loc["GenPromp", "parameters"]),
+    "– EfficientNet-B7": (own["classifier"], genpromp.loc["EfficientNet-B7", "parameters"]),
+    "– VAE, encoder and decoder": (own["VAE"], vae),
+    "– CLIP text encoder, with 1,000 new words": (own["text encoder"], genpromp.loc["text encoder", "parameters"]),
+    "– U-Net": (own["U-Net"], genpromp.loc["U-Net", "parameters"]),
+    "TeD-Loc on EVA-01-L": (six["TeD-Loc"], totals.loc["TeD-Loc, EVA-01-L", "parameters"]),
+    "TeD-Loc on EVA-02-L": (six["TeD-Loc"], totals.loc["TeD-Loc, EVA-02-L", "parameters"]),
+    "CLIP-ES (ViT-B/16, both towers)": (None, totals.loc["CLIP-ES", "parameters"]),
+}
+
+# %%
+# Table 6, first column: the paper's number beside the parameters counted here.
+rows = []
+for system, (printed, count) in held.items():
+    rows.append({"row": system, "paper": printed, "ours": count / MEGA})
 report.comparison(rows, counted, caption="Parameters (millions).", decimals=2)
 
 # %% [markdown]
@@ -164,14 +162,12 @@ def work(name: str) -> dict:
 
 shown = pd.DataFrame({name: work(name) for name in systems}).T
 scale = {"G": 1.0, "T": 1000.0}
-six = {row: paper.table(6)[paper.table(6)["row"] == row].set_index("column") for row in ("TS-CAM", "GenPromp")}
+table = paper.printed_table(6).set_index(["row", "column"])
+giga = table["value"] * table["unit"].map(scale)
 for column, name in (("GFLOPs", "FLOPs"), ("GMACs", "MACs")):
-    shown[f"{column}, paper"] = [
-        six[system].loc[name, "value"] * scale[six[system].loc[name, "unit"]] if system in six else None
-        for system in shown.index
-    ]
+    shown[f"{column}, paper"] = [giga.get((system, name)) for system in shown.index]
 shown = shown[["GFLOPs", "GFLOPs, paper", "GMACs", "GMACs, paper", "activations (MB)"]].astype(float)
-report.table(
+report.plain_table(
     shown.rename_axis("one image"),
     "Work for one image; largest activation memory at once, float32, attention "
     "fused where the model uses torch's fused attention. The paper gives no FLOPs of TeD-Loc: see below.",
@@ -190,7 +186,7 @@ by_part = by_part.assign(
     }
 )
 columns = ["part", "parameters (M)", "passes", "GFLOPs a pass", "of these attention", "activations (MB)"]
-report.table(
+report.plain_table(
     by_part.set_index("system")[columns],
     "The same, part by part. A part with no pass is loaded or computed once for all images.",
     decimals=2,
@@ -206,7 +202,7 @@ report.table(
 extra = {name: complexity.costs(steps).loc["what the method adds"] for name, steps in added.items()}
 extra["tedloc"] = complexity.total(parts["TeD-Loc, EVA-01-L"].iloc[1:])
 titles = {"cam": "CAM", "da-wsol": "DA-WSOL", "bas": "BAS", "dips": "DiPS", "psol": "PSOL", "tedloc": "TeD-Loc"}
-report.table(
+report.plain_table(
     pd.DataFrame(
         {
             titles[name]: {
@@ -366,18 +362,10 @@ for name, steps in systems.items():
                     "passes timed": found.passes if found else 0,
                 }
             )
-report.table(pd.DataFrame(rows).set_index("system"), "Time of one pass, batch 1.", provenance=conditions)
-
+report.plain_table(pd.DataFrame(rows).set_index("system"), "Time of one pass, batch 1.", provenance=conditions)
 
 # %% tags=["remove-input"]
-def per_image(name: str) -> float | None:
-    """Milliseconds an image: medians of the parts, as often as each is run."""
-    if name not in times:
-        return None
-    return sum(times[name][part.name].median * part.passes for part in systems[name] if part.passes)
-
-
-ours = {name: per_image(name) for name in systems}
+ours = {name: complexity.image_time(steps, times[name]) if name in times else None for name, steps in systems.items()}
 page = paper.elsewhere("latency").set_index("row")["value"]
 frame = pd.DataFrame(
     {
@@ -390,7 +378,7 @@ frame = pd.DataFrame(
 )
 for name in ("ours", "the paper", "the authors' page"):
     frame[f"{name} ÷ TeD-Loc"] = frame[f"{name} (ms)"] / frame.loc["TeD-Loc", f"{name} (ms)"]
-report.table(
+report.plain_table(
     frame,
     "Sum over the parts an image needs, and its ratio to TeD-Loc. The paper's times are from an A100 or "
     "an A1000 (it says both).",

@@ -25,27 +25,31 @@ settings = {}  # changes to the profile by dotted name
 import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
-from tedloc import anchors_explorer, compared, evidence, explorer, plots, profiles, report, runs, towers
-from tedloc.features import open_data
-from tedloc.text import class_text
+from tedloc import plots, profiles, runs
+from tedloc.backbones.text import class_text
+from tedloc.book import anchors_explorer, compared, evidence, explorer, report
+from tedloc.data import open_data
 
 plots.use_style()
+OURS, PLAIN = "TeD-Loc", "CAM"
+
+# %%
+# Every method whose weights are here, one run each: its boxes at all thresholds, and
+# its maps of the test images whose maps were kept.
 P = profiles.get(profile, settings)
 rows = {row.label: row for row in compared.rows(P) if not row.lacks}
-OURS, PLAIN = "TeD-Loc", "CAM"
+requests = {label: row.requests(P, P.seeds[:1]) for label, row in rows.items()}
+found = runs.collect_named(requests)
+methods = {}
+for label in dict.fromkeys([OURS, *rows]):  # TeD-Loc leads the list
+    run = found[label][0]
+    methods[label] = explorer.of_run(run, rows[label].route_of(run))
+
+# %% tags=["remove-input"]
 TEACHER = compared.teacher(P, list(rows.values()))[0].label
-found = runs.collect_named({label: row.requests(P, P.seeds[:1]) for label, row in rows.items()})
 images = open_data(P.data, "test")
 kept = found[OURS][0].maps()["index"]
-methods = {}
-for label, row in rows.items():
-    run = found[label][0]
-    route = row.route or run.routes[0]
-    methods[label] = explorer.Method(
-        evidence.meters([run], route)[0], evidence.meters([run], route, split="val")[0], run.maps()[route]
-    )
-methods = {OURS: methods.pop(OURS)} | methods
-on = evidence.provenance(P, found[OURS]) | {"threshold": "as chosen"}
+on = evidence.measured_on(P, found[OURS], threshold="as chosen")
 localized = explorer.localization(methods, images, kept, OURS, report.badge(on))
 
 # %% [markdown]
@@ -94,8 +98,8 @@ Markdown(
 
 # %% tags=["remove-input"]
 texts = [P.anchors.text]
-if P.anchors.text == "aviary/clip" and "clip-hard" in towers.records():
-    texts.append("aviary/clip-hard")
+if hard := compared.hard_clip(P):
+    texts.append(hard["anchors__text"])
 class_names = images.class_names
 embedded = {name: class_text(name, class_names, P.anchors.template) for name in texts}
 width = embedded[P.anchors.text].shape[1]

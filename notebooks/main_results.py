@@ -37,51 +37,46 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
-from tedloc import boxes, compared, evidence, paper, plots, profiles, report, runs, stored, towers, trivial, tune
-from tedloc.features import open_data
+from tedloc import paper, plots, profiles, runs, tune
+from tedloc.book import compared, evidence, findings, localized, report
+from tedloc.data import open_data
+from tedloc.metrics import baselines
 
 plots.use_style()
-P = profiles.get(profile, settings)
-meaningful = P.name != "smoke"
-first = P.seeds[:1]
-rows = compared.rows(P)
-ran = {row.label: row for row in rows if not row.lacks}
 OURS, PLAIN = "TeD-Loc", "CAM"
-TEACHER, TEACHER_PRED = (row.label for row in compared.teacher(P, rows))
-requests = {
-    label: row.requests(P, P.seeds if label in (OURS, PLAIN) else P.seeds[:seeds_of_others])
-    for label, row in ran.items()
-} | {
-    "centre prior": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher="centre-prior"),
-    "shuffled": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__shuffled=True),
-}
-varied = "other images"
-if P.data.name == "aviary" and meaningful:  # other drawings of the species; other towers where shipped
-    second = {
-        "encoder__name": "aviary/encoder-1",
-        "anchors__text": "aviary/clip-1",
-        "pseudo_labels__clip": "aviary/clip-1",
-    }
-    shipped = {"encoder-1", "clip-1"} <= towers.records().keys()
-    varied = "other images, encoder and CLIP" if shipped else varied
-    requests["all varied"] = runs.grid(P, seeds=first, routes=("g",), data__seed=1, **(second if shipped else {}))
-found = runs.collect_named(requests)
-route = {label: row.route or found[label][0].routes[0] for label, row in ran.items()}
 
+# %%
+# The rows of Table 1 whose weights are here, and controls. What was computed is read.
+P = profiles.get(profile, settings)
+rows, requests = compared.rows(P), {}
+TEACHER, TEACHER_PRED = (row.label for row in compared.teacher(P, rows))
+for row in rows:
+    seeds = P.seeds if row.label in (OURS, PLAIN) else P.seeds[:seeds_of_others]
+    requests[row.label] = row.requests(P, seeds)
+one = {"seeds": P.seeds[:1], "routes": ("g",)}
+requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", **one)
+requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, **one)
+requests["all varied"], varied = compared.all_varied(P)
+found = runs.collect_named(requests)
+
+# %% tags=["remove-input"]
+first = P.seeds[:1]
+ran = {row.label: row for row in rows if not row.lacks}
+route = {label: row.route_of(found[label][0]) for label, row in ran.items()}
 CENTRE, FULL, GAUSSIAN = "best centred box", "full-image box", "centred Gaussian"
 images, val_images = open_data(P.data, "test"), open_data(P.data, "val")
 grid = P.evaluation.grid
 meters = {label: evidence.meters(found[label], route[label]) for label in ran}
 val_meters = {label: evidence.meters(found[label], route[label], split="val") for label in ran}
-size = trivial.centre_box(val_images.boxes, val_images.sizes, grid)
+size = baselines.centre_box(val_images.boxes, val_images.sizes, grid)
 meters |= {
     CENTRE: [evidence.box_meter(size, images, grid)],
-    FULL: [evidence.box_meter(trivial.FULL_IMAGE, images, grid)],
-    GAUSSIAN: [trivial.gaussian_meter(images, grid, P.evaluation.step)],
+    FULL: [evidence.box_meter(baselines.FULL_IMAGE, images, grid)],
+    GAUSSIAN: [baselines.gaussian_meter(images, grid, P.evaluation.step)],
 }
 val_meters[CENTRE] = [evidence.box_meter(size, val_images, grid)]
-val_meters[GAUSSIAN] = [trivial.gaussian_meter(val_images, grid, P.evaluation.step)]
-on = report.measured_on(**evidence.provenance(P, found[OURS]), threshold="oracle on test")
+val_meters[GAUSSIAN] = [baselines.gaussian_meter(val_images, grid, P.evaluation.step)]
+on = evidence.measured_on(P, found[OURS], threshold="oracle on test")
 on_first = on | {"seeds": first}
 
 # %% tags=["remove-input"]
@@ -109,7 +104,7 @@ Markdown(
     f"a training took {seconds:.0f} seconds on {found[OURS][0].metrics['provenance']['device']}. Its "
     f"pseudo-labels come from a *teacher*: {teacher_text}. *GT-Known* asks the teacher for the true class, "
     f"*Pred* for the class that it predicts itself. {len(ran) - 1} other rows were computed with "
-    f"{seeds_of_others} seed{'s' if seeds_of_others > 1 else ''}, CAM with all.{left_out}\n\n"
+    f"{report.plural(seeds_of_others, 'seed')}, CAM with all.{left_out}\n\n"
     f"Settings of the compared methods were chosen on the validation split of the aviary with the same budget "
     f"for each, TeD-Loc included: {tune.TRIALS} trials of {tune.EPOCHS:.0%} of the epochs, one seed; the "
     "chapter on the compared methods shows every trial. What each method is, and how ours differs from the published "
@@ -126,85 +121,42 @@ Markdown(
 # Boxes that know nothing of the image name no class.
 
 # %% tags=["remove-input"]
-COLUMNS = {
-    "MaxBoxAcc": "MaxBoxAcc@0.5",
-    "Top-1 Loc": "Top-1 Loc",
-    "Top-5 Loc": "Top-5 Loc",
-    "Top-1 CL": "Top-1 CL",
-}
-classified = (
-    paper.claims().query("column == 'CL' and dataset == @P.paper_dataset").set_index("row")["value"].astype(float)
-)
-
-
-quoting = {}  # the paper prints one row a method; the first of ours stands beside it
-for row in rows:
-    quoting.setdefault(row.paper_row, row.label)
-
-
-def printed(row: str | None, column: str, label: str | None = None) -> float | None:
-    if row is None or label not in (None, quoting[row]):
-        return None
-    return classified.get(row) if column == "Top-1 CL" else paper.value(1, row, column, P.paper_dataset)
-
-
-def ours(label: str, column: str) -> list[float]:
-    return [run.route(route[label])[COLUMNS[column]] for run in found[label]]
-
-
-cells = [
-    {
-        "row": row.label,
-        "column": column,
-        "paper": printed(row.paper_row, column, row.label),
-        "ours": f"needs weights: {row.lacks}" if row.lacks else ours(row.label, column),
-    }
-    for column in COLUMNS
-    for row in rows
-] + [
-    {"row": name, "column": "MaxBoxAcc", "paper": None, "ours": evidence.values(meters[name], "MaxBoxAcc@0.5")}
+METRICS = {"MaxBoxAcc": evidence.HALF, "Top-1 Loc": "Top-1 Loc", "Top-5 Loc": "Top-5 Loc", "Top-1 CL": "Top-1 CL"}
+unseen = [
+    {"row": name, "column": "MaxBoxAcc", "paper": None, "ours": evidence.values(meters[name], evidence.HALF)}
     for name in (CENTRE, FULL, GAUSSIAN)
 ]
 roles = {OURS: "ours", TEACHER: "teacher", TEACHER_PRED: "teacher, predicted class", PLAIN: "plain"}
 roles |= {name: "image unseen" for name in (CENTRE, FULL, GAUSSIAN)}
-report.comparison(
-    cells,
-    on,
-    paper_dataset=P.paper_dataset,
-    caption=f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed.",
-    data=stored.headline(P, found[OURS][0], cells, roles),
-)
+caption = f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed."
+
+# %%
+# Table 1: the paper's number, where it has the row, beside ours, one value a seed.
+cells = []
+for column, metric in METRICS.items():
+    for row in rows:
+        ours = row.measured(found[row.label], metric)
+        both = {"paper": row.printed(column, P.paper_dataset), "ours": ours}
+        cells.append({"row": row.label, "column": column, **both})
+cells += unseen  # boxes that look at no image
+kept = findings.headline(P, found[OURS][0], cells, roles)
+report.comparison(cells, on, P.paper_dataset, caption, data=kept)
 
 # %% [markdown]
 # The paper's numbers are quoted as printed. Some of them do not agree with their own sources; the audit
 # chapter goes through them, and the next table sets each beside what the method's own publication reports.
 
 # %% tags=["hide-cell"]
-METRICS = [(dataset, column) for dataset in paper.DATASETS for column in paper.METRICS]
-beside = {
-    row.paper_row: {
-        (f"{column}, {dataset}", source): value
-        for dataset, column in METRICS
-        for source, value in (
-            ("paper", paper.value(1, row.paper_row, column, dataset)),
-            ("its own", paper.own_value(row.paper_row, column, dataset)),
-        )
-    }
-    for row in rows
-    if row.paper_row
-}
-report.table(
-    pd.DataFrame.from_dict(beside, orient="index")
-    .astype(float)
-    .rename_axis("method")
-    .rename_axis(columns=[None, None]),
+quoted_rows = dict.fromkeys(row.paper_row for row in rows if row.paper_row)
+report.plain_table(
+    compared.beside_own(quoted_rows).rename_axis("method").rename_axis(columns=[None, None]),
     "Table 1 as the paper prints it, and what each method's own publication or repository reports (%). "
     "Quoted; sources: the audit chapter.",
 )
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "All methods ranked by MaxBoxAcc, the best on top, each a dot with its 95 % interval over images, TeD-Loc in blue; hollow diamonds are the paper's values for the same methods."}}
 intervals = {name: evidence.interval(found_meters) for name, found_meters in meters.items()}
-in_paper = {label: printed(row.paper_row, "MaxBoxAcc", label) for label, row in ran.items() if row.paper_row}
+in_paper = {label: row.printed("MaxBoxAcc", P.paper_dataset) for label, row in ran.items()}
 ranked = pd.DataFrame(
     [
         {
@@ -232,19 +184,8 @@ plt.show()
 # method works on the frozen encoder, and includes the scoring of its maps. All on the machine named below.
 
 # %% tags=["remove-input", "shows-time"]
-taken = {}
-for label, row in ran.items():
-    run = found[label][0]
-    used = run.metrics["provenance"]["seconds"]
-    taken[label] = {
-        "backbone": row.backbone,
-        "seeds": str(len(found[label])) if row.seeded else report.MISSING,
-        "parameters (M)": report.number(run.metrics["parameters"] / 1e6, 2),
-        "training (s)": report.number(used["fit"], 0) if row.seeded else report.MISSING,
-        "test (ms an image)": report.number(1000 * used["test"] / len(images), 1),
-    }
-report.table(
-    pd.DataFrame.from_dict(taken, orient="index").rename_axis("method"),
+report.plain_table(
+    compared.taken(ran, found, len(images)),
     "What each method takes. The last column counts all routes that were scored.",
     provenance=on_first | {"threshold": None},
 )
@@ -283,7 +224,7 @@ for name, found_meters in meters.items():
         "threshold, oracle": seeds("threshold@0.5", decimals=2),
         "threshold, val": seeds("threshold@0.5 (val threshold)", decimals=2),
     }
-report.table(
+report.plain_table(
     pd.DataFrame(details).T.rename_axis("method"),
     "Other scores of the same maps (%; thresholds as a share of the map's maximum). The interval resamples "
     "the test images and, with them, the search for the threshold.",
@@ -366,7 +307,7 @@ for name, found_meters in meters.items():
             report.MISSING if name == OURS else evidence.difference(meters[OURS], found_meters, subset=subset).brief
         )
     compared[name] = row
-report.table(
+report.plain_table(
     pd.DataFrame(compared).T.rename_axis("MaxBoxAcc of"),
     "MaxBoxAcc (%), and paired differences in points with their 95 % interval. The median object fills "
     f"{100 * np.median(shares):.0f} % of its image.",
@@ -392,7 +333,7 @@ LABELS = {
 own = evidence.meters(found[OURS][:1])
 controls = {}
 for name, label in LABELS.items():
-    if name not in found:
+    if not found[name]:
         continue
     run = found[name][0]
     same_images = name in ("centre prior", "shuffled")
@@ -405,7 +346,7 @@ for name, label in LABELS.items():
         "its teacher": run.metrics["teacher"]["MaxBoxAcc@0.5"] if name in ("TeD-Loc", "all varied") else np.nan,
         "TeD-Loc minus it": evidence.difference(own, evidence.meters([run])).brief if same_images else report.MISSING,
     }
-report.table(
+report.plain_table(
     pd.DataFrame.from_dict(controls, orient="index").rename_axis("variant"),
     "Controls, one seed each, beside TeD-Loc with that seed (%). The difference is in MaxBoxAcc, with its "
     "95 % interval.",
@@ -421,29 +362,13 @@ report.table(
 # IoU, from its best to its worst. Boxes are drawn at each method's oracle threshold.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "A grid of test images, one row an image and one column a method: the score map over the image, the ground-truth box dashed, the predicted box solid, the IoU below. From top to bottom TeD-Loc goes from its best image to its worst."}}
-SHOWN = 6
-kept = found[OURS][0].maps()["index"]
 columns = [label for label in (OURS, TEACHER, "GenPromp", "TS-CAM", "BAS", PLAIN) if label in ran]
-tables = {name: meters[name][0].per_image().set_index("id") for name in columns}
-by_iou = sorted(kept, key=lambda i: -tables[OURS].loc[images.ids[i], "iou"])
-chosen = [by_iou[rank] for rank in np.linspace(0, len(by_iou) - 1, min(SHOWN, len(by_iou))).round().astype(int)]
-stored = {name: found[name][0].maps()[route[name]] for name in columns}
-panels = []
-for i in chosen:
-    line = []
-    for name in columns:
-        result, score_map = tables[name].loc[images.ids[i]], stored[name][list(kept).index(i)]
-        guess = f"\nclass {'right' if result['rank'] == 1 else 'wrong'}"
-        line.append(
-            dict(
-                image=images.image(i),
-                score_map=boxes.to_grid(score_map, grid),
-                gt_boxes=images.boxes[i],
-                predicted_box=result[["x0", "y0", "x1", "y1"]],
-                title=f"IoU {result['iou']:.2f}{guess}",
-            )
-        )
-    panels.append(line)
+shown = {name: localized.Localized(found[name][0], route[name], images, grid) for name in columns}
+chosen = shown[OURS].by_iou(6)
+panels = [
+    [each.panel(i, f"IoU {each.iou(i):.2f}\nclass {'right' if each.right(i) else 'wrong'}") for each in shown.values()]
+    for i in chosen
+]
 names = [textwrap.fill(images.class_names[images.labels[i]], 18) for i in chosen]
 plots.grid_of_localizations(panels, [name.replace(" (", "\n(") for name in columns], names, cell=1.65)
 plt.show()
@@ -477,14 +402,13 @@ def carried_against(name: str) -> evidence.Difference:
 
 
 def quoted(column: str) -> str:
-    return (
-        f"{column}; paper, {P.paper_dataset}: {printed('TeD-Loc', column):.1f} against "
-        f"{printed('CLIP-ES', column):.1f}. Here: "
-    )
+    ours, theirs = (paper.quoted(1, row, column, P.paper_dataset) for row in ("TeD-Loc", "CLIP-ES"))
+    return f"{column}; paper, {P.paper_dataset}: {ours:.1f} against {theirs:.1f}. Here: "
 
 
 clip = P.pseudo_labels.teacher == "clip-es"
-gap = printed("TeD-Loc", "MaxBoxAcc") - printed("TeD-Loc", "Top-1 Loc")
+located, named = (paper.quoted(1, "TeD-Loc", column, P.paper_dataset) for column in ("MaxBoxAcc", "Top-1 Loc"))
+gap = located - named
 lost = [run["MaxBoxAcc@0.5"] - run["Top-1 Loc"] for run in found[OURS]]
 close = max(lost) <= gap if max(lost) <= gap or min(lost) > gap else None
 table_1 = "Table 1" if clip else "Table 1, with this profile's teacher instead of CLIP-ES"
@@ -492,7 +416,7 @@ classifies = against(TEACHER, "Top-1 CL")
 
 
 def judged(claim: str, difference: evidence.Difference, before: str) -> report.Verdict:
-    return evidence.judge(claim, difference, meaningful, before)
+    return evidence.judge(claim, difference, P.meaningful, before)
 
 
 absent = sorted({row.paper_row for row in lacking if row.paper_row} - {row.paper_row for row in ran.values()})
@@ -523,7 +447,7 @@ report.verdicts(
         ),
         report.verdict(
             f"Top-1 Loc stays as close to MaxBoxAcc as in the paper ({P.paper_dataset} in Table 1)",
-            close if meaningful else None,
+            close if P.meaningful else None,
             f"paper: {report.number(gap)} points below MaxBoxAcc. Here, by seed: {', '.join(map(report.number, lost))}",
         ),
         *(
@@ -532,7 +456,7 @@ report.verdicts(
                 meters[OURS],
                 {label: meters[label] for label, row in ran.items() if row.paper_row not in (None, "TeD-Loc")},
                 key,
-                meaningful,
+                P.meaningful,
                 f"not run here: {', '.join(absent)}; " if absent else "",
             )
             for column, key in (("MaxBoxAcc", "MaxBoxAcc@0.5"), ("Top-1 Loc", "Top-1 Loc"))
@@ -573,8 +497,6 @@ report.verdicts(
             "MaxBoxAcc, one seed: ",
         ),
     ],
-    "Claims of Table 1, checked in this profile."
-    if meaningful
-    else "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing.",
+    evidence.checked(P, "Table 1"),
     origin="Table 1",
 )

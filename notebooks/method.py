@@ -34,19 +34,27 @@ from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
-from tedloc import anchors, boxes, illustrations, losses, methods, model, plots, profiles, report, runs, sampler
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import open_data
+from tedloc import anchors, losses, methods, model, plots, profiles, runs, sampler
+from tedloc.backbones.text import class_text, templates
+from tedloc.book import evidence, examples, illustrations, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.tedloc import TeDLocMethod
-from tedloc.text import class_text, templates
+from tedloc.metrics import boxes
+from tedloc.training import devices
 
 plots.use_style()
+
+# %%
+# One run of TeD-Loc, trained where it is missing, else read; and what it was made of.
 P = profiles.get(profile)
-(run,) = runs.collect_named({"TeD-Loc": runs.grid(P, seeds=P.seeds[:1], routes=("g",))})["TeD-Loc"]
-method = methods.create("tedloc", P, P.seeds[0], runs.default_device())
+(run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1], routes=("g",)))
+method = methods.create("tedloc", P, P.seeds[0], devices.default())
 method.fit(run.folder)  # reads the finished run's weights
 method.prepare()  # and the pseudo-labels that it was trained with
 standardise, net = method.net.cpu()
+
+# %% tags=["remove-input"]
 images = open_data(P.data, "train")
 size = tuple(side * P.decoder.upsampling for side in method.stored("train").grid)
 
@@ -54,8 +62,7 @@ size = tuple(side * P.decoder.upsampling for side in method.stored("train").grid
 cams = torch.from_numpy(np.array(method.cams))
 if all(map(len, images.boxes)):
     judged = quality.sample_quality(method.cams, quality.object_truth(images, size), P.sampler)
-    usable = np.flatnonzero(np.isfinite(judged.foreground))
-    CHOSEN = int(usable[np.argsort(judged.foreground[usable], kind="stable")[len(usable) // 2]])
+    CHOSEN = examples.median(judged.foreground)
     truth = quality.object_truth(images, size, np.array([CHOSEN]))[0]
     rule = (
         "the training image that is the median when all are ordered by the share of their foreground samples that are "
@@ -127,7 +134,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.encoders` for $E$; {mod}`tedloc.model` for $D$ and $g$; {mod}`tedloc.features` keeps the
+# In code: {mod}`tedloc.backbones.encoders` for $E$; {mod}`tedloc.model` for $D$ and $g$; {mod}`tedloc.training.features` keeps the
 # encoder's output, which never changes.
 #
 # ## Anchors from text
@@ -213,11 +220,11 @@ Markdown(
     f"{'; '.join(f'{i} {each}' for i, each in enumerate(images.class_names[few], 1))}. The largest cosine between two "
     f"different ones of all classes is {anchors.coherence(text):.3f} before and {anchors.coherence(made):.3f} after. "
     f"Before, the strongest direction alone holds "
-    f"{float(torch.linalg.svdvals(text.double())[0].square() / text.square().sum()):.0%} of the texts' squared length."
+    f"{float(anchors.energies(text)[0]):.0%} of the texts' squared length."
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.text` for prompts and embeddings; {mod}`tedloc.anchors` for the orthogonalisers.
+# In code: {mod}`tedloc.backbones.text` for prompts and embeddings; {mod}`tedloc.anchors` for the orthogonalisers.
 #
 # ## Pseudo-labels for patches
 #
@@ -292,7 +299,7 @@ Markdown(
 )
 
 # %% [markdown]
-# In code: {mod}`tedloc.clip_es` for the teacher; {mod}`tedloc.pseudo_labels` for making its maps, and for controls that
+# In code: {mod}`tedloc.methods.clip_es` for the teacher; {mod}`tedloc.methods.pseudo_labels` for making its maps, and for controls that
 # know only the centre of the image, or are another image's; {mod}`tedloc.sampler` for Otsu's threshold, the pools and
 # the drawing. How good the samples are over all images, and what that is worth, is the matter of
 # [Pseudo-labels](pseudo_labels.ipynb).
@@ -386,7 +393,7 @@ plt.show()
 
 # %% tags=["remove-input"]
 rank = 1 + int((scores > scores[label]).sum())
-half = 1 + int((weights.flatten().sort(descending=True).values.cumsum(0) < 0.5).sum())
+half = illustrations.fewest(weights, 0.5)
 on_object = (
     ""
     if truth is None
@@ -481,7 +488,7 @@ Markdown(
 # kept from reaching zero.
 #
 # In code: {mod}`tedloc.losses` for {eq}`eq-kd`, {eq}`eq-pcl`, {eq}`eq-icl` and {eq}`eq-total`; {mod}`tedloc.model` for
-# {eq}`eq-pool`; {mod}`tedloc.engine` for the training loop.
+# {eq}`eq-pool`; {mod}`tedloc.training.engine` for the training loop.
 #
 # ## At test time
 #
@@ -497,8 +504,8 @@ illustrations.source(TeDLocMethod.routes)
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "One test image with its box, beside the map g and the anchor maps of the true and of the predicted class, each with the box that the map g gives or none."}}
 test = open_data(P.data, "test")
-results = run.meter().per_image().set_index("id").loc[list(test.ids)]
-SHOWN = int(np.argsort(results["iou"].to_numpy(), kind="stable")[len(test) // 2])
+results = evidence.by_image(run.meter(), test.ids)
+SHOWN = examples.median(results["iou"])
 result = results.iloc[SHOWN]
 with torch.no_grad():
     routes = method.routes(
@@ -506,12 +513,12 @@ with torch.no_grad():
     )
 TITLES = {"g": "$g(z_p)$", "anchor-true": "anchor,\ntrue class", "anchor-pred": "anchor,\npredicted class"}
 figure, axes = plt.subplots(1, 1 + len(TITLES), figsize=(7.2, 2.5))
-plots.show_localization(axes[0], test.image(SHOWN), gt_boxes=test.boxes[SHOWN], title="test image")
+plots.show_localization(axes[0], test.picture(SHOWN), gt_boxes=test.boxes[SHOWN], title="test image")
 for ax, (route, title) in zip(axes[1:], TITLES.items()):
     grid_map = boxes.to_grid(routes[route].maps[0].numpy(), P.evaluation.grid)
     plots.show_localization(
         ax,
-        test.image(SHOWN),
+        test.picture(SHOWN),
         grid_map,
         test.boxes[SHOWN],
         result[["x0", "y0", "x1", "y1"]] if route == "g" else None,

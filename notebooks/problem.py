@@ -36,32 +36,39 @@ from IPython.display import HTML, Markdown
 from matplotlib.patches import Rectangle
 from myst_nb import glue
 
-from tedloc import boxes, compared, embedded, evidence, illustrations, plots, profiles, report, runs, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import open_data
+from tedloc import plots, profiles, runs
+from tedloc.book import compared, embedded, evidence, illustrations, localized, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.metrics import baselines
 
 plots.use_style()
-P = profiles.get(profile)
-meaningful = P.name != "smoke"
-rows = compared.rows(P)
-ran = {row.label: row for row in rows}
 OURS, PLAIN = "TeD-Loc", "CAM"
-TOLD, GUESSED = (row.label for row in compared.teacher(P, rows))
+
+# %%
+# Four rows of the main results, each with the seeds that matter to it: a classifier's
+# map, the teacher's when it is told the class and when it must guess, and TeD-Loc's.
+P = profiles.get(profile)
+rows = {row.label: row for row in compared.rows(P)}
+TOLD, GUESSED = (row.label for row in compared.teacher(P, list(rows.values())))
 LABELS = (PLAIN, TOLD, GUESSED, OURS)
-found = runs.collect_named({label: ran[label].requests(P, P.seeds) for label in LABELS})
-route = {label: ran[label].route or found[label][0].routes[0] for label in LABELS}
+requests = {label: rows[label].requests(P, P.seeds) for label in LABELS}
+found = runs.collect_named(requests)
+
+# %% tags=["remove-input"]
+route = {label: rows[label].route_of(found[label][0]) for label in LABELS}
 meters = {label: evidence.meters(found[label], route[label]) for label in LABELS}
-images = open_data(P.data, "test")
-tables = {label: meters[label][0].per_image().set_index("id").loc[list(images.ids)] for label in LABELS}
-maps = {label: found[label][0].maps()[route[label]] for label in LABELS}
-kept = found[OURS][0].maps()["index"]
+images, GRID = open_data(P.data, "test"), P.evaluation.grid
+shown = {label: localized.Localized(found[label][0], route[label], images, GRID) for label in LABELS}
+tables = {label: each.results for label, each in shown.items()}
+kept = shown[OURS].kept
 clip = P.pseudo_labels.teacher == "clip-es"
 TEACHER = "CLIP-ES" if clip else "the encoder's own classifier"
 KEY = "MaxBoxAcc@0.5"
-on = report.measured_on(**evidence.provenance(P, found[OURS]), threshold="oracle on test")
+on = evidence.measured_on(P, found[OURS], threshold="oracle on test")
 
 # %% tags=["remove-input"]
-guessed_wrong = np.array([tables[GUESSED]["rank"].iloc[i] != 1 for i in kept])
+guessed_wrong = (tables[GUESSED]["rank"] != 1).to_numpy()[kept]
 candidates = kept[guessed_wrong] if guessed_wrong.any() else kept
 overlaps = np.stack([tables[label]["iou"].to_numpy() for label in LABELS], axis=1)
 SHOWN = int(candidates[illustrations.typical(overlaps[candidates], overlaps.mean(axis=0))])
@@ -87,12 +94,8 @@ TITLES = {
 
 def draw(ax, label, index):
     """One method's map and box on a test image; no method: the image."""
-    how = {}
-    if label:
-        position = list(kept).index(index)
-        how["score_map"] = boxes.to_grid(maps[label][position], P.evaluation.grid)
-        how["predicted_box"] = tables[label].iloc[index][["x0", "y0", "x1", "y1"]]
-    plots.show_localization(ax, images.image(index), gt_boxes=images.boxes[index], **how)
+    bare = {"image": images.picture(index), "gt_boxes": images.boxes[index]}
+    plots.show_localization(ax, **(shown[label].panel(index) if label else bare))
     ax.set_title(TITLES[label], loc="center", fontsize=11)
 
 
@@ -110,7 +113,7 @@ figure, axes = plt.subplots(2, 3, figsize=(7.0, 5.6))
 for ax, label in zip(axes.flat, (None, PLAIN, TOLD, GUESSED, OURS)):
     draw(ax, label, SHOWN)
     said = {None: name, TOLD: name, GUESSED: guess}.get(label)
-    overlap = f"IoU {tables[label]['iou'].iloc[SHOWN]:.2f}" if label else ""
+    overlap = f"IoU {shown[label].iou(SHOWN):.2f}" if label else ""
     ax.set_xlabel("\n".join(part for part in (overlap, said and textwrap.fill(f"“{said}”", 26)) if part), fontsize=10)
 legend(axes[1, 2])
 figure.draw_without_rendering()  # once before it is shown: room for words of several lines
@@ -118,36 +121,29 @@ plt.show()
 main = figure
 
 # %% tags=["remove-input"]
-scores = {label: report.measured(evidence.values(meters[label], KEY)) for label in LABELS}
-size = trivial.centre_box(open_data(P.data, "val").boxes, open_data(P.data, "val").sizes, P.evaluation.grid)
-centre = evidence.values([evidence.box_meter(size, images, P.evaluation.grid)], KEY)[0]
+size = baselines.centre_box(open_data(P.data, "val").boxes, open_data(P.data, "val").sizes, GRID)
+centre = evidence.values([evidence.box_meter(size, images, GRID)], KEY)[0]
 ASKS = {PLAIN: "the true class", TOLD: "the true class", GUESSED: "its own guess", OURS: "nothing"}
-truth = quality.object_truth(images, (P.evaluation.grid,) * 2, kept)
-seen = {
-    label: [
-        illustrations.overlap(boxes.to_grid(each, P.evaluation.grid), mask) for each, mask in zip(maps[label], truth)
-    ]
-    for label in LABELS
-}
+truth = quality.object_truth(images, (GRID, GRID), kept)
+seen = {label: illustrations.overlaps(shown[label].maps, truth) for label in LABELS}
 means = {label: 100 * np.nanmean(seen[label], axis=0) for label in LABELS}
-frame = pd.DataFrame(
-    {
-        "told at test time": ASKS,
-        "MaxBoxAcc (%)": scores,
-        "Top-1 Loc (%)": {
-            label: report.measured([run.route(route[label])["Top-1 Loc"] for run in found[label]]) for label in LABELS
-        },
-        "bright part inside (%)": {label: report.number(means[label][0], 0) for label in LABELS},
-        "object covered (%)": {label: report.number(means[label][1], 0) for label in LABELS},
-    }
-).rename_axis("map")
-report.table(
-    frame,
+caption = (
     f"The four maps over the whole test split; the two last columns over the {len(kept)} images whose maps are kept, "
     "first seed. The bright part is what lies above half of a map's maximum. The best box of one size in the centre of "
-    f"every image reaches {report.number(centre)} MaxBoxAcc.",
-    provenance=on,
+    f"every image reaches {report.number(centre)} MaxBoxAcc."
 )
+
+# %%
+# The four maps in numbers: right boxes, without the class and with it; how much of a
+# map's bright part lies on the object, and how much of the object that covers.
+frame = pd.DataFrame({"told at test time": ASKS})
+for label in LABELS:
+    for column, metric in (("MaxBoxAcc (%)", KEY), ("Top-1 Loc (%)", "Top-1 Loc")):
+        by_seed = rows[label].measured(found[label], metric)
+        frame.loc[label, column] = report.measured(by_seed)
+    frame.loc[label, "bright part inside (%)"] = report.number(means[label][0], 0)
+    frame.loc[label, "object covered (%)"] = report.number(means[label][1], 0)
+report.plain_table(frame.rename_axis("map"), caption, provenance=on)
 
 # %% [markdown]
 # MaxBoxAcc counts a box as right when it overlaps the true one by at least half (IoU ≥ 0.5); Top-1 Loc asks for the
@@ -163,8 +159,7 @@ report.table(
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Scatter plot, one point an image and map: the share of the map's bright part that lies on the object against the share of the object that it covers, for the classifier's map, the teacher told the class, and TeD-Loc; large marks are the means."}}
 figure, ax = plt.subplots(figsize=(6.4, 4.4))
 for label, marker, colour in zip((PLAIN, TOLD, OURS), "osD", (6, 1, 0)):
-    points = 100 * np.array(seen[label])
-    ax.scatter(*points.T, marker=marker, s=22, color=plots.PALETTE[colour], alpha=0.35, linewidth=0)
+    ax.scatter(*(100 * seen[label]).T, marker=marker, s=22, color=plots.PALETTE[colour], alpha=0.35, linewidth=0)
     ax.scatter(
         *means[label],
         marker=marker,
@@ -191,7 +186,7 @@ kind_of_failure = (
 )
 Markdown(
     f"Of CAM's bright part {inside:.0f} % lies on the object, and it makes up {covered:.0f} % of the object. "
-    f"{kind_of_failure if meaningful else ''} TeD-Loc's bright part covers {means[OURS][1]:.0f} % of the object, and "
+    f"{kind_of_failure if P.meaningful else ''} TeD-Loc's bright part covers {means[OURS][1]:.0f} % of the object, and "
     f"{means[OURS][0]:.0f} % of it lies there."
 )
 
@@ -224,13 +219,13 @@ Markdown(
 claim = f"Without the true class the map of {TEACHER} finds the object less often (Figure 1)"
 before = f"MaxBoxAcc on the {int(wrong.sum())} images whose class it guesses wrongly, true class minus guess: "
 spoilt = (
-    evidence.judge(claim, on_wrong, meaningful, before)
+    evidence.judge(claim, on_wrong, P.meaningful, before)
     if on_wrong
     else report.verdict(claim, None, "it guesses no class wrongly here")
 )
 report.verdicts(
     [spoilt.called("Without the true class the teacher's map finds the object less often")],
-    "" if meaningful else "The smoke profile decides nothing.",
+    evidence.caution(P),
 )
 
 # %% [markdown]
@@ -240,15 +235,14 @@ report.verdicts(
 # from its best image to its worst, out of those whose maps are kept.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of test images, from TeD-Loc's best to its worst: the image with its true box, the classifier's map, the teacher's map of the true class, and TeD-Loc's map, each with its box and overlap."}}
-ranked = kept[np.argsort(-tables[OURS]["iou"].to_numpy()[kept], kind="stable")]
-chosen = ranked[np.linspace(0, len(ranked) - 1, min(4, len(ranked))).round().astype(int)]
+chosen = shown[OURS].by_iou(4)
 figure, axes = plt.subplots(len(chosen), 4, figsize=(7.2, 2.1 * len(chosen) + 0.3))
 for line, index in zip(axes, chosen):
     for ax, label in zip(line, (None, PLAIN, TOLD, OURS)):
         draw(ax, label, index)
         title = {None: "image", PLAIN: "CAM", TOLD: "told the class", OURS: "TeD-Loc"}[label]
         ax.set_title(title if index == chosen[0] else "", loc="center", fontsize=11)
-        ax.set_xlabel(f"IoU {tables[label]['iou'].iloc[index]:.2f}" if label else "", fontsize=10)
+        ax.set_xlabel(f"IoU {shown[label].iou(index):.2f}" if label else "", fontsize=10)
 plt.show()
 
 # %% [markdown]
@@ -258,22 +252,22 @@ plt.show()
 # For the book's first page: the picture above with its words, and the headline numbers.
 alt = (
     f"A test image, “{name}”, with its true box, and the same image under four maps: CAM "
-    f"(IoU {tables[PLAIN]['iou'].iloc[SHOWN]:.2f}), {TOLD} ({tables[TOLD]['iou'].iloc[SHOWN]:.2f}), "
-    f"{GUESSED} ({tables[GUESSED]['iou'].iloc[SHOWN]:.2f}) and TeD-Loc ({tables[OURS]['iou'].iloc[SHOWN]:.2f})."
+    f"(IoU {shown[PLAIN].iou(SHOWN):.2f}), {TOLD} ({shown[TOLD].iou(SHOWN):.2f}), "
+    f"{GUESSED} ({shown[GUESSED].iou(SHOWN):.2f}) and TeD-Loc ({shown[OURS].iou(SHOWN):.2f})."
 )
 picture = embedded.picture(plots.picture(main))
 glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{picture}">'), display=False)
 HEADLINES = {
-    "TeD-Loc": scores[OURS],
-    f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": scores[TOLD],
-    "a classifier's map (CAM)": scores[PLAIN],
+    "TeD-Loc": frame.loc[OURS, "MaxBoxAcc (%)"],
+    f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": frame.loc[TOLD, "MaxBoxAcc (%)"],
+    "a classifier's map (CAM)": frame.loc[PLAIN, "MaxBoxAcc (%)"],
     "one box in the centre": report.number(centre),
 }
 cards = "".join(
     f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value.split(' (')[0])} %</dd></div>"
     for words, value in HEADLINES.items()
 )
-caution = "" if meaningful else " The smoke profile's numbers mean nothing."
+caution = "" if P.meaningful else " The smoke profile's numbers mean nothing."
 note = f"Boxes that overlap the true one by at least half (MaxBoxAcc, best threshold). {report.badge(on)}.{caution}"
 glue(
     "headline",

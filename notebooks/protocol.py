@@ -25,7 +25,7 @@
 # 5. `MaxBoxAcc` is the accuracy at the threshold that suits the *whole data set* best.
 # 6. `Top-1 Loc` also asks for the right class, `Top-5 Loc` for the class among the five best.
 #
-# `tedloc.metrics` follows them bit for bit, and so does the command `python -m tedloc.evaluate`, which scores the maps
+# `tedloc.metrics.meter` follows them bit for bit, and so does the command `python -m tedloc.evaluate`, which scores the maps
 # of any method from their files.
 
 # %% tags=["parameters"]
@@ -39,31 +39,26 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.patches import Rectangle
 
-from tedloc import boxes, plots, trivial, uncertainty
+from tedloc import plots
+from tedloc.book import examples
 from tedloc.data import open_split
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import LocalizationMeter, baselines, boxes, uncertainty
 
 plots.use_style()
 per_class = {"val": 2, "test": 2} if profile == "smoke" else {"val": 10, "test": 30}
 GRID = 224
 
-
-def flawed_map(images, index: int) -> np.ndarray:
-    """(40, 40) map with the flaws that learned maps have: it likes the crown best, and it is blurred and noisy."""
-    rng = np.random.default_rng([7, index])
-    bird = cv2.GaussianBlur(images.mask(index).astype(np.float32), (0, 0), rng.uniform(2, 6))
-    crown = cv2.GaussianBlur(images.part(index, "crown").astype(np.float32), (0, 0), 3)
-    noise = cv2.resize(rng.random((8, 8), np.float32), (80, 80), interpolation=cv2.INTER_CUBIC)
-    total = rng.uniform(0.3, 1) * bird + rng.uniform(0.5, 2) * crown + rng.uniform(0.1, 0.5) * noise
-    return cv2.resize(total, (40, 40), interpolation=cv2.INTER_AREA)
-
-
-splits = {name: open_split("aviary", name, per_class=per_class[name]) for name in ("val", "test")}
-maps = {name: np.stack([flawed_map(images, i) for i in range(len(images))]) for name, images in splits.items()}
-meters = {}
-for name, images in splits.items():
-    meters[name] = LocalizationMeter()
+# %%
+# One map an image, scored by the protocol. These lines score the maps of any method.
+splits, maps, meters = {}, {}, {}
+for name, count in per_class.items():
+    splits[name] = images = open_split("aviary", name, per_class=count)
+    made_up = [examples.flawed_map(images, index) for index in range(len(images))]
+    maps[name], meters[name] = np.stack(made_up), LocalizationMeter()
     meters[name].update(images.ids, maps[name], images.boxes, images.sizes)
+result = meters["test"].compute(val=meters["val"], fixed=0.5)
+
+# %% tags=["remove-input"]
 Markdown(
     f"The images are drawn by the package ({len(splits['val'])} for validation, {len(splits['test'])} for testing). "
     "**The maps are made up for this chapter**: the bird's own mask, blurred, with noise and a liking for its crown. "
@@ -78,32 +73,26 @@ Markdown(
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "The same image five times: with its score map, then with what lies above each of four rising thresholds; the predicted box shrinks with the threshold, and the IoU with the dashed ground truth rises and falls."}}
 test = splits["test"]
-overlap = np.array(
-    [
-        [meters["test"].per_image(tau).set_index("id").loc[test.ids, "iou"].to_numpy()]
-        for tau in (0.15, 0.35, 0.55, 0.75)
-    ]
-)[:, 0]
+TAUS = (0.15, 0.35, 0.55, 0.75)
+overlap = np.array([meters["test"].per_image(tau).set_index("id").loc[test.ids, "iou"] for tau in TAUS])
 shown = int(np.argsort(overlap[1] - overlap[[0, 3]].mean(axis=0))[-1])  # an image on which the threshold matters much
 levels = boxes.to_bytes(boxes.to_grid(maps["test"][shown], GRID))
 panels = []
-for tau in (0.15, 0.35, 0.55, 0.75):
+for tau in TAUS:
     box = boxes.largest_box(levels, int(boxes.level_of(tau, levels.max())))
     iou = boxes.iou(np.array(box), boxes.scale_boxes(test.boxes[shown], test.sizes[shown], GRID)).max()
     pixels = boxes.unscale_boxes(box, test.sizes[shown], GRID)
     panels.append(
         {
-            "image": test.image(shown),
+            "image": test.picture(shown),
             "score_map": (levels > tau * levels.max()) * 0.7,
             "gt_boxes": test.boxes[shown],
             "predicted_box": pixels,
             "title": f"IoU {iou:.2f}",
         }
     )
-first = {"image": test.image(shown), "score_map": levels / 255, "gt_boxes": test.boxes[shown]}
-plots.grid_of_localizations(
-    [[first, *panels]], ["score map", *(f"above {t}" for t in (0.15, 0.35, 0.55, 0.75))], cell=1.9
-)
+first = {"image": test.picture(shown), "score_map": levels / 255, "gt_boxes": test.boxes[shown]}
+plots.grid_of_localizations([[first, *panels]], ["score map", *(f"above {tau}" for tau in TAUS)], cell=1.9)
 plt.show()
 
 # %% [markdown]
@@ -146,12 +135,7 @@ left.set(
 left.grid(False)
 left.legend(loc="lower left", ncols=2, columnspacing=0.8, handlelength=1.2)
 sides = np.arange(1, 201)
-values = []
-for side in sides:
-    square = np.zeros((GRID, GRID), np.uint8)
-    square[5 : 5 + side, 5 : 5 + side] = 1
-    values.append(boxes.iou(np.array(boxes.largest_box(square, 0)), np.array([5, 5, 4 + side, 4 + side])))
-right.plot(sides, values, color=plots.PALETTE[0])
+right.plot(sides, [examples.perfect_square(side, GRID) for side in sides], color=plots.PALETTE[0])
 right.axhline(0.5, color="#444444", ls=":", lw=1.5)
 right.annotate("needed to be correct", (200, 0.5), (200, 0.52), ha="right", fontsize=10)
 right.plot(3, quirk, "o", ms=9, color=plots.PALETTE[1])
@@ -225,7 +209,6 @@ plt.show()
 # `Top-1 Loc (own threshold)` searches its own, as the evaluator of TeD-Loc's authors does for each number.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Share of correct boxes against the threshold on validation images (dashed) and on test images (solid); marks on the test curve show the oracle's threshold, the one carried over from validation, and a fixed one."}}
-result = meters["test"].compute(val=meters["val"], fixed=0.5)
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, colour, style in (("val", plots.PALETTE[4], "--"), ("test", plots.PALETTE[0], "-")):
     curve = meters[name].curve()
@@ -269,15 +252,9 @@ Markdown(
 # reason.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Pairs of bars for four distances between thresholds: correct boxes with one threshold for the data set, and, higher, with the best threshold for each image."}}
-meter = meters["test"]
-half = meter.ious.index(0.5)
-rows = []
-for step in (0.1, 0.03, 0.01, 0.001):
-    correct = meter.records.correct("largest", half, np.arange(0, 1, step))
-    rows.append(
-        {"step": f"{step:g}", "data set": 100 * correct.mean(axis=0).max(), "image": 100 * correct.any(axis=1).mean()}
-    )
-rows = pd.DataFrame(rows)
+STEPS = (0.1, 0.03, 0.01, 0.001)
+searched = [examples.two_searches(meters["test"], step) for step in STEPS]
+rows = pd.DataFrame(searched, index=[f"{step:g}" for step in STEPS], columns=["data set", "image"])
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 place = np.arange(len(rows))
 for kind, shift, colour, hatch in (("data set", -0.2, plots.PALETTE[0], ""), ("image", 0.2, plots.PALETTE[1], "//")):
@@ -286,7 +263,7 @@ for kind, shift, colour, hatch in (("data set", -0.2, plots.PALETTE[0], ""), ("i
     ax.bar_label(bars, fmt="%.1f", fontsize=10, padding=2)
 ax.set(
     xticks=place,
-    xticklabels=rows["step"],
+    xticklabels=rows.index,
     xlabel="distance of neighbouring thresholds",
     ylabel="correct boxes (%)",
     ylim=(0, 128),
@@ -306,8 +283,8 @@ plt.show()
 # them with every table.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Bars of the share of correct boxes at three strictness levels of IoU for the whole image, the centred box, the centred Gaussian and the made-up maps; all fall as the IoU rises."}}
-size = trivial.centre_box(splits["val"].boxes, splits["val"].sizes)
-found = trivial.baselines(test, splits["val"]) | {"the made-up maps": result}
+size = baselines.centre_box(splits["val"].boxes, splits["val"].sizes)
+found = baselines.baselines(test, splits["val"]) | {"the made-up maps": result}
 fig, ax = plt.subplots(figsize=(7.5, 4))
 looks = ((plots.PALETTE[4], ""), (plots.PALETTE[0], "//"), (plots.PALETTE[2], ".."), ("#999999", ""))
 for shift, (name, (colour, hatch)) in enumerate(zip(found, looks, strict=True)):
@@ -350,6 +327,6 @@ Markdown(
 # - **Images are counted once**, also when a distributed sampler evaluates some of them twice.
 #
 # A map of 256 grey values has at most 255 different thresholded images, and each is contained in the one below.
-# `tedloc.boxes` therefore builds the components of all of them in one pass, instead of searching contours a thousand
+# `tedloc.metrics.boxes` therefore builds the components of all of them in one pass, instead of searching contours a thousand
 # times. `benchmarks/evaluation.py` measures it against the protocol spelled out threshold by threshold, and the tests
 # compare the two bit for bit.

@@ -36,47 +36,45 @@ import torch
 from IPython.display import Markdown
 from matplotlib.colors import ListedColormap
 
-from tedloc import evidence, plots, profiles, report, runs, sampler, trivial
-from tedloc import pseudo_label_quality as quality
-from tedloc.features import features, open_data
-from tedloc.pseudo_labels import pseudo_label_cams
+from tedloc import plots, profiles, runs, sampler
+from tedloc.book import compared, evidence, report
+from tedloc.data import open_data
+from tedloc.methods import pseudo_label_quality as quality
+from tedloc.methods.pseudo_labels import pseudo_label_cams
+from tedloc.metrics import baselines
 from tedloc.settings import override
+from tedloc.training import devices
+from tedloc.training.distributed import Draws
+from tedloc.training.features import features
 
 plots.use_style()
-P = profiles.get(profile)
-meaningful = P.name != "smoke"
+
+# %%
+# TeD-Loc taught by the profile's teacher, with every seed; by two controls that know
+# nothing of the image, and by a second CLIP, with one; and the teacher itself.
+P, hard = profiles.get(profile), compared.hard_clip(profiles.get(profile))
+one = {"seeds": P.seeds[:1], "routes": ("g",)}
+requests = {"the profile's teacher": runs.grid(P, routes=("g",))}
+requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", **one)
+requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, **one)
+if hard:
+    hard["anchors__orthogonaliser"] = "qr_rows"
+    requests["hard CLIP"] = runs.grid(P, **hard, **one)
+itself = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=("true",))
+found = runs.collect_named(requests | {"teacher itself": itself})
+
+# %% tags=["remove-input"]
 clip = P.pseudo_labels.teacher == "clip-es"
-first = P.seeds[:1]
-requests = {
-    "the profile's teacher": runs.grid(P, routes=("g",)),
-    "centre prior": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__teacher="centre-prior"),
-    "shuffled": runs.grid(P, seeds=first, routes=("g",), pseudo_labels__shuffled=True),
-}
-has_hard = P.anchors.text == P.pseudo_labels.clip == "aviary/clip"
-if has_hard:
-    requests["hard CLIP"] = runs.grid(
-        P,
-        seeds=first,
-        routes=("g",),
-        anchors__orthogonaliser="qr_rows",
-        anchors__text="aviary/clip-hard",
-        pseudo_labels__clip="aviary/clip-hard",
-    )
-teacher_runs = runs.grid(P, method=P.pseudo_labels.teacher, seeds=(0,), routes=("true",))
-found = runs.collect_named(requests | {"teacher itself": teacher_runs})
 teacher = found.pop("teacher itself")[0]
 
-device = runs.default_device()
+device = devices.default()
 split = "train" if all(map(len, open_data(P.data, "train").boxes)) else "val"
 images = open_data(P.data, split)
 size = tuple(side * P.decoder.upsampling for side in features(P.data, "train", P.encoder, device).grid)
 cams = {name: pseudo_label_cams(group[0].profile, split, device) for name, group in requests.items()}
 truth = quality.object_truth(images, size)
 of_what = "mask" if images.mask(0) is not None else "box"
-on = report.measured_on(
-    **evidence.provenance(P, found["the profile's teacher"])
-    | {"split": split, "num_images": len(images), "seeds": None}
-)
+on = evidence.measured_on(P, found["the profile's teacher"], split=split, num_images=len(images), seeds=None)
 
 # %% tags=["remove-input"]
 named = f"`{P.pseudo_labels.teacher}`" + (f" on `{P.pseudo_labels.clip}`" if clip else "")
@@ -89,7 +87,7 @@ Markdown(
     f"{P.sampler.background:.0%} of all pixels, outside that region. Two controls share everything but the "
     "CAMs: a *centre prior*, the same blurred disc for every image, and *shuffled* CAMs, where each image "
     "gets the map of another one."
-    f"{fourth if has_hard else ''}"
+    f"{fourth if hard else ''}"
 )
 
 # %% [markdown]
@@ -107,14 +105,14 @@ judged = quality.sample_quality(cams["the profile's teacher"], truth, P.sampler)
 usable = np.flatnonzero(np.isfinite(judged.foreground))
 ranked = usable[np.argsort(judged.foreground[usable], kind="stable")]
 chosen = ranked[[int(q * (len(ranked) - 1)) for q in (0.10, 0.40, 0.70, 0.95)]]
-draws, generator = [], torch.Generator().manual_seed(0)
+steps, draws = [], Draws(torch.Generator().manual_seed(0), len(chosen))
 for _ in range(3):
-    draws.append(sampler.sample(pools[0][chosen], pools[1][chosen], P.sampler.samples, generator))
+    steps.append(sampler.sample(pools[0][chosen], pools[1][chosen], P.sampler.samples, draws))
 
 FOREGROUND, BACKGROUND = plots.PALETTE[5], plots.PALETTE[4]
 figure, axes = plt.subplots(len(chosen), 5, figsize=(10.5, 2.25 * len(chosen) + 0.5))
 for row, (line, index) in enumerate(zip(axes, chosen)):
-    image = images.image(index)
+    image = images.picture(index)
     extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
     mask = images.mask(index)
     plots.show_localization(line[0], image, gt_boxes=images.boxes[index])
@@ -138,7 +136,7 @@ for row, (line, index) in enumerate(zip(axes, chosen)):
         interpolation="nearest",
     )
     plots.show_localization(line[4], image)
-    for draw, marker in zip(draws, "os^"):
+    for draw, marker in zip(steps, "os^"):
         for flat, colour in ((draw.foreground, FOREGROUND), (draw.background, BACKGROUND)):
             y, x = np.divmod(flat[row][draw.valid[row]].numpy(), size[1])
             line[4].scatter(
@@ -175,21 +173,8 @@ plt.show()
 # without a CAM would give. MaxBoxAcc is that of the CAM itself as a localization map of these images.
 
 # %% tags=["remove-input"]
-NAMED = {
-    "both": "right samples",
-    "foreground": "foreground right",
-    "background": "background right",
-    "coverage": "object reached",
-}
-meters, rows = {}, {}
-for name, group in cams.items():
-    meters[name] = quality.localize(group, images, P.evaluation)
-    scores = quality.sample_quality(group, truth, P.sampler)
-    rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
-    rows[name] |= {
-        "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
-        "MaxBoxAcc of the CAM": meters[name].compute()["MaxBoxAcc@0.5"],
-    }
+NAMED = quality.NAMED
+rows = {name: quality.summary(group, images, truth, P.sampler, P.evaluation) for name, group in cams.items()}
 share = 100 * float(truth.mean())
 rows["any pixel"] = {
     NAMED["both"]: 50.0,
@@ -198,7 +183,7 @@ rows["any pixel"] = {
     NAMED["coverage"]: 100.0,
 }
 table = pd.DataFrame(rows).T.rename_axis("pseudo-labels")
-report.table(table, f"Quality of the pseudo-labels (%), against each image's {of_what}.", provenance=on)
+report.plain_table(table, f"Quality of the pseudo-labels (%), against each image's {of_what}.", provenance=on)
 
 # %% [markdown]
 # ### The size of the pools
@@ -267,14 +252,9 @@ if clip:
     for name, change in changes.items():
         variant = override(P, subset | {f"pseudo_labels.clip_es.{key}": value for key, value in change.items()})
         few = open_data(variant.data, split)
-        made = pseudo_label_cams(variant, split, device)
-        scores = quality.sample_quality(made, quality.object_truth(few, size), P.sampler)
-        rows[name] = {NAMED[key]: value for key, value in scores.percent().items()}
-        rows[name] |= {
-            "images without pools": 100 * float(np.isnan(scores.foreground).mean()),
-            "MaxBoxAcc of the CAM": quality.localize(made, few, P.evaluation).compute()["MaxBoxAcc@0.5"],
-        }
-    shown = report.table(
+        made, right = pseudo_label_cams(variant, split, device), quality.object_truth(few, size)
+        rows[name] = quality.summary(made, few, right, P.sampler, P.evaluation)
+    shown = report.plain_table(
         pd.DataFrame(rows).T.rename_axis("CLIP-ES"),
         f"Parts of CLIP-ES, on the first {part} images of each class of the {split} split (%).",
         provenance=on | {"num_images": len(few)},
@@ -327,11 +307,11 @@ plt.show()
 
 # %% tags=["remove-input"]
 shown = frame.assign(**{f"rank by {name}": frame[name].rank(ascending=False).astype(int) for name in frame.columns})
-report.table(
+report.plain_table(
     shown.rename_axis("pseudo-labels"),
     f"Pseudo-labels on the {split} split, TeD-Loc's MaxBoxAcc on the test split (%). The best centred "
     f"box scores {report.number(centre)}.",
-    provenance=report.measured_on(**evidence.provenance(P, found["the profile's teacher"][:1])),
+    provenance=evidence.measured_on(P, found["the profile's teacher"][:1]),
 )
 
 # %% [markdown]
@@ -354,7 +334,7 @@ verdicts = [
         frame[column].to_dict(),
         students,
         KEY,
-        meaningful,
+        P.meaningful,
         f"rank correlation {report.number(frame[column].corr(frame['TeD-Loc'], method='spearman'), 2)} "
         f"over {len(frame)} kinds; ",
     )
@@ -367,18 +347,53 @@ verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds its pseudo-labels (Table 1)",
         evidence.difference(evidence.meters(found["the profile's teacher"]), evidence.meters([teacher], "true"), KEY),
-        meaningful,
+        P.meaningful,
         f"MaxBoxAcc on test, TeD-Loc minus {teacher.metrics['provenance']['method']} of the true class: ",
     )
 )
 test = open_data(P.data, "test")
-disc = [trivial.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
+disc = [baselines.gaussian_meter(test, P.evaluation.grid, P.evaluation.step)]
 verdicts.append(
     evidence.judge(
         "TeD-Loc exceeds the centre prior that taught it (not in the paper)",
         evidence.difference(students["centre prior"], disc, KEY),
-        meaningful,
+        P.meaningful,
         "MaxBoxAcc on test, TeD-Loc minus centred disc: ",
     )
 )
-report.verdicts(verdicts, "" if meaningful else "The smoke profile decides nothing.")
+report.verdicts(verdicts, evidence.caution(P))
+
+# %% [markdown]
+# ## Who teaches
+#
+# "Generally, any CAM-based model can be used" (section 3.1). So each method below that maps the true class takes the
+# teacher's place, under its own settings and with its own run, and last of all TeD-Loc itself, taught as above. A
+# teacher is a run of its own, made before its student's.
+
+# %%
+# One TeD-Loc for each teacher, and the run of the teacher that was made before it.
+asked = {}
+for name in compared.teachers(P):
+    asked[name] = runs.grid(P, pseudo_labels__teacher=name, **one)
+students = runs.collect_named(asked)
+teachers = {name: request.teacher() for name, (request,) in asked.items()}
+
+# %% tags=["remove-input"]
+gains = {
+    name: evidence.difference(
+        evidence.meters(students[name]), evidence.meters(runs.collect([teacher]), *teacher.routes), KEY
+    )
+    for name, teacher in teachers.items()
+}
+report.plain_table(
+    pd.DataFrame(
+        {
+            "the teacher's own": {name: run.metrics["teacher"][KEY] for name, (run,) in students.items()},
+            "TeD-Loc that it taught": {name: run[KEY] for name, (run,) in students.items()},
+            "gain (95 % interval)": {name: gain.brief for name, gain in gains.items()},
+        }
+    ).rename_axis("teacher"),
+    "MaxBoxAcc (%) on the test split: of each teacher's maps of the true class, and of the map g of the TeD-Loc that "
+    f"learned from them; one seed, intervals over test images. The best centred box scores {report.number(centre)}.",
+    provenance=evidence.measured_on(P, students["cam"]),
+)

@@ -24,23 +24,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown
 
-from tedloc import boxes, plots, predict, profiles, report, runs, try_it
-from tedloc.features import open_data
+from tedloc import plots, predict, profiles, runs
+from tedloc.book import report, try_it
+from tedloc.data import open_data
+from tedloc.metrics import boxes
 
 plots.use_style()
+
+# %%
+# One run of TeD-Loc, trained where it is missing, loaded as `tedloc.predict` does.
 P = profiles.get(profile, settings)
 (run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1], routes=(predict.ROUTE,)))
 localizer = predict.load(run.folder)
 images = open_data(P.data, "test")
+
+# %% tags=["remove-input"]
 samples = try_it.samples(localizer, images)
 try_it.Page(localizer, samples)
 
 # %% tags=["remove-input"]
 kind = "synthetic birds" if P.synthetic else "photos"
 noise = np.random.default_rng(0).integers(0, 256, (20, 80, 80, 3), dtype=np.uint8)
-on_noise = np.array([localizer.shares(localizer(picture).scores).max() for picture in noise])
+on_noise = try_it.best_shares(localizer, noise)
 every = range(0, len(images), max(1, len(images) // 40))
-on_test = np.array([localizer.shares(localizer(images.image(i)).scores).max() for i in every])
+on_test = try_it.best_shares(localizer, (images.image(i) for i in every))
 Markdown(
     f"""
 **What it knows, and what it does not.** The model was trained on {len(localizer.class_names)} classes of {kind} and
@@ -60,7 +67,7 @@ squeezed.
 # ## What PyTorch says of the sample pictures
 #
 # The page computes in the browser what `python -m tedloc.predict` computes in Python: the same resizing, the same
-# network (exported by `python -m tedloc.onnx_export`, run by ONNX Runtime), the same way from the map to the
+# network (exported by `python -m tedloc.export`, run by ONNX Runtime), the same way from the map to the
 # box. Here are PyTorch's own answers for the samples; the page compares its box with them and tells when they
 # differ. Dashed is the true box.
 
@@ -86,7 +93,7 @@ plt.show()
 #
 # ```bash
 # python -m tedloc.predict --checkpoint runs/aviary/tedloc-seed0-... photo.jpg --out found
-# python -m tedloc.onnx_export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
+# python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... tedloc.onnx
 # ```
 #
 # `python -m tedloc.train` prints the folder of a run; the page *The package* says, at `tedloc.predict`, what is in

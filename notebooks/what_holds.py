@@ -24,80 +24,51 @@ profile = "smoke"
 
 # %% tags=["remove-input", "reads-other-chapters"]
 import pandas as pd
-import torch
 from IPython.display import Markdown
 
-from tedloc import audit, audit_setup, audit_tables, complexity, full_size, report, stored
+from tedloc.audit import setup as audit_setup
+from tedloc.audit import tables as audit_tables
+from tedloc.book import findings, report
+from tedloc.cost import full_size
 
-computed = stored.computed(profile)
-kept = {name: finding for name, finding in stored.stored().items() if name not in computed}
-findings = computed | kept
-order = [
-    name for name in dict.fromkeys([profile, "aviary", "tiny-imagenet", *findings]) if name not in ("cub", "ilsvrc")
-]
-NAMES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}
-columns = {NAMES.get(name, name): [name] for name in order} | {"CUB, ILSVRC": ["cub", "ilsvrc"]}
-claims = stored.claims(findings[name] for name in [*order, "cub", "ilsvrc"] if name in findings)
+caption = (
+    "Claims of the paper by verdict. The smoke profile proves that everything runs; it decides nothing but what is counted "
+    "without training. Stored verdicts were computed where the profile's data is, and come with the package."
+)
+
+# %% tags=["reads-other-chapters"]
+# What the other chapters of this build found, and for profiles that were not computed
+# in it what the package keeps; then the paper's claims, counted by verdict.
+found = findings.at_hand(profile)
+columns = findings.page_columns(profile, found)
+names = [name for group in columns.values() for name in group]
+claims = findings.claims(found[name] for name in names if name in found)
 papers = [claim for claim in claims if not claim["own"]]
+report.plain_table(findings.summary(papers, found, names), caption, decimals=0)
+
+
+# %% tags=["remove-input"]
 shown = set()
 
 
 def show(chapter: str, caption: str = ""):
     """The paper's claims that a chapter tests."""
     shown.add(chapter)
-    found = [claim for claim in papers if claim["chapter"] == chapter]
-    if found:
-        return stored.table(found, columns, findings, caption)
+    tested = [claim for claim in papers if claim["chapter"] == chapter]
+    if tested:
+        return findings.claims_table(tested, columns, found, caption)
     return Markdown("*No verdict of this chapter is at hand: it was not executed in this profile.*")
 
 
-# %% tags=["remove-input"]
-meaningful = [name for name in order if name in findings and name != stored.SMOKE]
-lines = {}
-for name in [*order, "cub", "ilsvrc"]:
-    if name in findings:
-        counted = stored.counts(papers, name)
-        lines[name] = {
-            "tested": sum(counted.values()),
-            **counted,
-            "where the verdicts come from": stored.origin(findings[name]),
-        }
-    else:
-        lines[name] = {
-            "tested": None,
-            **{report.label(holds): None for holds in (True, False, None)},
-            "where the verdicts come from": report.NOT_RUN,
-        }
-report.table(
-    pd.DataFrame.from_dict(lines, orient="index").rename_axis("profile"),
-    "Claims of the paper by verdict. The smoke profile proves that everything runs; it decides nothing but what is counted "
-    "without training. Stored verdicts were computed where the profile's data is, and come with the package.",
-    decimals=0,
-)
-
-
-# %% tags=["remove-input"]
-def named(holds, name: str) -> list[str]:
-    return [
-        claim["name"] for claim in papers if name in claim["verdicts"] and claim["verdicts"][name]["holds"] is holds
-    ]
-
-
-refuted = [f"- {claim} (`{name}`)" for name in meaningful for claim in named(False, name)]
-everywhere = [
-    claim["name"]
-    for claim in papers
-    if len(meaningful) > 1
-    and all(name in claim["verdicts"] and claim["verdicts"][name]["holds"] for name in meaningful)
-]
+decided = [name for name in names if name in found and name not in (findings.SMOKE, *findings.PAPERS)]
+everywhere = [f"- {claim}" for claim in findings.everywhere(papers, decided)]
+refuted = [f"- {claim} (`{name}`)" for claim, name in findings.refuted(papers, decided)]
 text = ""
 if everywhere:
-    text += (
-        "**In every profile that was run these hold:**\n\n" + "\n".join(f"- {claim}" for claim in everywhere) + "\n\n"
-    )
+    text += "**In every profile that was run these hold:**\n\n" + "\n".join(everywhere) + "\n\n"
 if refuted:
     text += "**These do not hold where they were tested:**\n\n" + "\n".join(refuted) + "\n\n"
-if not meaningful:
+if not decided:
     text = "*No profile whose numbers mean something was computed in this build, and none is stored.*"
 Markdown(text or "*Of the claims tested, none is refuted, and none holds in more than one profile.*")
 
@@ -166,7 +137,7 @@ show("complexity")
 
 # %% tags=["remove-input"]
 controls = [claim for claim in claims if claim["own"]]
-stored.table(controls, columns, findings) if controls else Markdown("*No control is at hand in this profile.*")
+findings.claims_table(controls, columns, found) if controls else Markdown("*No control is at hand in this profile.*")
 
 # %% [markdown]
 # ## What the paper's numbers say by themselves
@@ -175,18 +146,14 @@ stored.table(controls, columns, findings) if controls else Markdown("*No control
 # compared methods report. The evidence for each is in the chapter [Audit](audit.ipynb).
 
 # %% tags=["remove-input"]
-GOOD, OPEN = {audit.CONSISTENT}, {audit.UNDECIDED, audit.IN_PART}
-with torch.device("meta"):
-    encoder = complexity.count_parameters(full_size.PatchGrid(full_size.EVA_01, 224))
-checked = audit_tables.table_findings() + audit_setup.setup_findings(encoder)
-holds = {finding.word: True if finding.word in GOOD else None if finding.word in OPEN else False for finding in checked}
-report.table(
+checked = audit_tables.table_findings() + audit_setup.setup_findings(full_size.encoder_parameters())
+report.plain_table(
     pd.DataFrame(
         {"verdict": [finding.word for finding in checked], "what follows": [finding.follows for finding in checked]},
         index=pd.Index([finding.claim for finding in checked], name="the paper says"),
     ),
     "Statements of the paper, checked by arithmetic; the same in every profile.",
-    colours={word: report.colour(value) for word, value in holds.items()},
+    colours={finding.word: report.colour(finding.holds) for finding in checked},
 )
 
 # %% [markdown]

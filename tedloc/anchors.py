@@ -85,13 +85,35 @@ def _qr(matrix: Tensor) -> Tensor:
 
 
 def _check_independent(text: Tensor, method: str) -> None:
-    singular = torch.linalg.svdvals(text)
-    # float32 embeddings carry an error of about 1e-7: directions weaker than that are not the text's
-    if singular[-1] < 1e-6 * singular[0]:
+    if rank(text) < min(text.shape):
         raise UserError(
-            f"orthogonaliser {method}: the {len(text)} class texts span fewer than {len(singular)} "
+            f"orthogonaliser {method}: the {len(text)} class texts span fewer than {min(text.shape)} "
             "dimensions, as when two classes share a name; make the names distinct or choose qr_rows"
         )
+
+
+def refusal(text: Tensor, method: str) -> str | None:
+    """Why ``orthogonalise`` refuses these texts (K, d), in the few words that a table has room for; None if it does
+    not."""
+    if method == "qr_cols" and len(text) > text.shape[1]:
+        return "needs K ≤ d"
+    if method in ("qr_cols", "polar") and rank(text) < min(text.shape):
+        return f"texts span fewer than {min(text.shape)} dimensions"
+    return None
+
+
+def rank(vectors: Tensor) -> int:
+    """How many dimensions vectors (K, d) span. float32 embeddings carry an error of about 1e-7: directions a millionth
+    as strong as the strongest are not theirs."""
+    strength = torch.linalg.svdvals(vectors.detach().double())
+    return int((strength > 1e-6 * strength[0]).sum())
+
+
+def energies(vectors: Tensor) -> Tensor:
+    """(min(K, d),) float64: the shares of the vectors' (K, d) squared length that lie along their principal
+    directions, the strongest first."""
+    squares = torch.linalg.svdvals(vectors.detach().double()).square()
+    return squares / squares.sum()
 
 
 def coherence(anchors: Tensor) -> float:
@@ -132,6 +154,13 @@ def closest_pairs(anchors: Tensor, count: int) -> list[tuple[int, int]]:
     return list(zip(row[order].tolist(), column[order].tolist(), strict=True))
 
 
+def same_neighbour(before: Tensor, after: Tensor) -> float:
+    """The share of K classes whose nearest other class, by cosine, is the same among two sets of anchors (K, .)."""
+    alone = torch.eye(len(before), dtype=torch.bool)
+    nearest = [cosines(each).cpu().masked_fill(alone, -torch.inf).argmax(1) for each in (before, after)]
+    return float((nearest[0] == nearest[1]).double().mean())
+
+
 def welch_bound(classes: int, width: int) -> float:
     """Least possible coherence of K unit vectors in d dimensions: sqrt((K - d) / (d (K - 1))), 0 for K <= d.
 
@@ -168,3 +197,33 @@ def permutation_sensitivity(text: Tensor, method: str, permutations: int = 10, s
         moves.append([(reference - b).norm() / reference.norm() for b in (moved, moved @ left @ right)])
     direct, rotation = torch.tensor(moves).mean(dim=0).tolist()
     return Sensitivity(direct, rotation)
+
+
+def geometry(
+    text: Tensor,
+    method: str,
+    families: np.ndarray | None = None,
+    permutations: int = 10,
+    among: np.ndarray | slice = slice(None),
+) -> dict[str, str | float]:
+    """What an orthogonaliser makes of texts (K, d), by the name of each measure as a table shows it.
+
+    families: (K,), for the mean cosine within one; among: the classes between which cosines are taken (default: all)
+    permutations: orders of the classes tried for ``permutation_sensitivity``; "order" is as they are, "order, rotated"
+        after the best rotation. Refused texts give the reason alone (``refusal``).
+    """
+    if why := refusal(text, method):
+        return {"K × d'": why}
+    made = orthogonalise(text, method)
+    lengths, moved = made.norm(dim=1), permutation_sensitivity(text, method, permutations)
+    return {
+        "K × d'": f"{len(made)} × {made.shape[1]}",
+        "coherence": coherence(made[among]),
+        "Welch bound": welch_bound(*made.shape),
+        "mean |cos|": mean_abs_cosine(made[among]),
+        **({} if families is None else {"cos in family": family_cosine(made, families)}),
+        "norm, least": float(lengths.min()),
+        "norm, most": float(lengths.max()),
+        "order": moved.direct,
+        "order, rotated": moved.rotation,
+    }

@@ -4,154 +4,116 @@
     python -m tedloc.evaluate --scoremap-root maps/test --val-scoremap-root maps/val --metadata-root metadata \\
         --dataset CUB --split test --scores scores.csv --bootstrap 1000 --workers 8 --json result.json
 
-Score maps: SCOREMAP_ROOT/a/b.npy for the image a/b.jpg, two-dimensional, of any size. Metadata: the benchmark's
-folder METADATA_ROOT/DATASET/SPLIT with image_ids.txt, class_labels.txt, image_sizes.txt and localization.txt.
+    python -m tedloc.evaluate --predicted-boxes results.json --boxes instances.json
+
+Score maps: SCOREMAP_ROOT/a/b.npy for the image a/b.jpg, of any size; .npz, .pt and .png too (tedloc.metrics.map_files).
+Metadata: the benchmark's folder METADATA_ROOT/DATASET/SPLIT with image_ids.txt, class_labels.txt, image_sizes.txt and
+localization.txt; or one file of boxes (tedloc.data.box_split).
 """
 
 import argparse
 import json
 import math
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from tedloc import boxes, paths, pxap, score_files, trivial, uncertainty
+from tedloc import paths
+from tedloc.data import box_split
 from tedloc.data.benchmark import BenchmarkSplit, number_of_classes, read_split
 from tedloc.errors import UserError, command
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import baselines, map_files, predicted_boxes, pxap, score_files, uncertainty
+from tedloc.metrics.meter import LocalizationMeter
+from tedloc.metrics.scoring import Work, score
 
-CHUNK = 50  # images scored between two steps of the progress bar: bounds the memory, whatever the split's size
 
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """Images to score, with the files of their maps; a split, or a chunk of one that goes to another process."""
+class Truth(NamedTuple):
+    """A split, how many classes its data set has (None: unknown), and image id of a COCO file -> image."""
 
     split: BenchmarkSplit
-    files: list[Path]
-    grid: int
-    step: float
-    allow_constant: bool
-    scores: np.ndarray | None = None
-    mask_root: Path | None = None
-    masks: list[tuple[list[str], list[str]]] | None = None
-
-    def take(self, index: np.ndarray) -> "Work":
-        """The images at ``index``."""
-
-        def pick(rows):
-            return rows if rows is None else rows[index] if isinstance(rows, np.ndarray) else [rows[i] for i in index]
-
-        s = self.split
-        split = BenchmarkSplit(pick(s.ids), pick(s.labels), pick(s.boxes), pick(s.sizes))
-        return replace(self, split=split, files=pick(self.files), scores=pick(self.scores), masks=pick(self.masks))
-
-    def chunks(self) -> Iterator["Work"]:
-        order = np.arange(len(self.files))
-        return (self.take(order[start : start + CHUNK]) for start in range(0, len(order), CHUNK))
+    classes: int | None
+    names: dict[int | str, str]
 
 
-def score_chunk(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """State of a meter that saw the images of ``work`` and, with masks, the pixel histogram of a centred Gaussian."""
-    meter = LocalizationMeter(grid=work.grid, step=work.step)
-    split, masks, gaussian = work.split, None, None
-    maps = np.stack(
-        [
-            score_files.read_map(file, work.grid, work.allow_constant, size)
-            for file, size in zip(work.files, split.sizes, strict=True)
-        ]
-    )
-    if work.masks is not None:
-        masks = [
-            score_files.read_mask(work.mask_root, *names, work.grid, size)
-            for names, size in zip(work.masks, split.sizes, strict=True)
-        ]
-        centred, edges = trivial.gaussian_map(work.grid), pxap.bin_edges(work.step)
-        gaussian = sum(pxap.histogram(centred, mask, edges).astype(np.int64) for mask in masks)
-    meter.update(
-        split.ids,
-        maps,
-        split.boxes if masks is None else None,
-        split.sizes,
-        split.labels,
-        work.scores,
-        masks,
-        as_is=True,
-    )
-    return meter.state_dict(), gaussian
-
-
-def score(work: Work, workers: int = 1, title: str = "scoring") -> tuple[LocalizationMeter, np.ndarray | None]:
-    """Score all images, on ``workers`` processes, with a progress bar. The result does not depend on ``workers``."""
-    meter, gaussian = LocalizationMeter(grid=work.grid, step=work.step), None
-    with tqdm(total=len(work.files), desc=title, unit="map") as bar:
-        for state, histogram in _results(list(work.chunks()), workers):
-            meter.merge(LocalizationMeter.from_state(state))
-            if histogram is not None:
-                gaussian = histogram if gaussian is None else gaussian + histogram
-            bar.update(len(state["ids"]))
-    return meter, gaussian
-
-
-def _results(chunks: list[Work], workers: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-    if workers == 1:
-        yield from map(score_chunk, chunks)
-        return
-    boxes.boxes_by_level(np.eye(2, dtype=np.uint8), np.ones((1, 4)))  # compile once, not in every process
-    context = multiprocessing.get_context("spawn")  # a forked process would inherit OpenCV's threads half alive
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        try:
-            for done in as_completed([pool.submit(score_chunk, chunk) for chunk in chunks]):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def prepare(options: argparse.Namespace, split_name: str, root: Path, scores_file: Path | None) -> tuple[Work, int]:
-    """The images of a split that have a map, and how many lack one."""
+def truth(options: argparse.Namespace, split_name: str, boxes_file: Path | None, labelled: bool = False) -> Truth:
+    """What is known of a split's images, from the benchmark's lists or from a file of boxes."""
+    if boxes_file is not None:
+        return Truth(*box_split.read(boxes_file, labelled))
     split = read_split(options.metadata_root, options.dataset, split_name, with_boxes=options.mask_root is None)
+    return Truth(split, number_of_classes(options.metadata_root, options.dataset) if labelled else None, {})
+
+
+def prepare(options: argparse.Namespace, known: Truth, split_name: str, root: Path, scores_file: Path | None) -> Work:
+    """The images of a split, with a map or without."""
+    ids = known.split.ids
     beside = [p for p in (options.scoremap_root, options.val_scoremap_root) if p and p != root and root in p.parents]
-    found = score_files.find_maps(root, split.ids, [*beside, *([scores_file] if scores_file else [])])
-    missing = [name for name in split.ids if name not in found]
-    if missing and not options.allow_missing:
-        raise UserError(
-            f"{root} lacks the score maps of {len(missing)} of {len(split.ids)} images, first "
-            f"{missing[0]!r}; add them, or pass --allow-missing to evaluate the others"
-        )
-    scores = None
-    if scores_file:
-        classes = number_of_classes(options.metadata_root, options.dataset)
-        scores = score_files.read_scores(scores_file, split.ids, split.labels, classes)
+    leave_out = [*beside, *filter(None, (scores_file, options.boxes, options.val_boxes))]
+    found = score_files.find_maps(root, ids, leave_out, options.suffix)
     masks = None
     if options.mask_root is not None:
-        masks = score_files.read_mask_list(options.metadata_root, options.dataset, split_name, split.ids)
-    files = [found.get(name) for name in split.ids]
-    work = Work(split, files, options.grid, options.step, options.allow_constant, scores, options.mask_root, masks)
-    return work.take(np.array([i for i, file in enumerate(files) if file is not None])), len(missing)
+        masks = score_files.read_mask_list(options.metadata_root, options.dataset, split_name, ids)
+    return Work(
+        split=known.split,
+        files=[found.get(name) for name in ids],
+        grid=options.grid,
+        step=options.step,
+        allow_constant=options.allow_constant,
+        scale=options.scale,
+        scores=read_scores(scores_file, known),
+        mask_root=options.mask_root,
+        masks=masks,
+    )
+
+
+def read_scores(file: Path | None, known: Truth) -> np.ndarray | None:
+    return score_files.read_scores(file, known.split.ids, known.split.labels, known.classes) if file else None
+
+
+def present(options: argparse.Namespace, there: np.ndarray, ids: list[str], root: Path, what: str) -> np.ndarray:
+    """Indices of the images that something was found of. Raises ``UserError`` where some lack it, unless allowed."""
+    missing = np.flatnonzero(~there)
+    if len(missing) and not options.allow_missing:
+        raise UserError(
+            f"{root} lacks the {what} of {len(missing)} of {len(ids)} images, first {ids[missing[0]]!r}; add them, or "
+            "pass --allow-missing to evaluate the others"
+        )
+    return np.flatnonzero(there)
+
+
+def score_maps(options: argparse.Namespace, work: Work, split_name: str, root: Path):
+    """(meter, pixel histogram of a centred Gaussian or None, the images that have a map)."""
+    there = np.array([file is not None for file in work.files])
+    work = work.take(present(options, there, work.split.ids, root, "score maps"))
+    return *score(work, options.workers, f"scoring {split_name}"), work
 
 
 def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationMeter]:
     """Everything that ``--json`` writes, and the meter it comes from."""
-    work, missing = prepare(options, options.split, options.scoremap_root, options.scores)
-    val = None
-    if options.val_scoremap_root is not None:
-        val_work, _ = prepare(options, options.val_split, options.val_scoremap_root, None)
-        val, _ = score(val_work, options.workers, f"scoring {options.val_split}")
-    meter, gaussian = score(work, options.workers, f"scoring {options.split}")
+    known = truth(options, options.split, options.boxes, labelled=options.scores is not None)
+    val = gaussian = None
+    if options.predicted_boxes is not None:
+        predicted = predicted_boxes.read(options.predicted_boxes, known.split, known.names)
+        there = ~np.isnan(predicted).any(axis=1)
+        kept = present(options, there, known.split.ids, options.predicted_boxes, "boxes")
+        scores = read_scores(options.scores, known)
+        split, scores = known.split.take(kept), None if scores is None else scores[kept]
+        meter = baselines.meter_of_boxes(predicted[kept], split, options.grid, scores)
+    else:
+        work = prepare(options, known, options.split, options.scoremap_root, options.scores)
+        if options.val_scoremap_root is not None:
+            val_known = truth(options, options.val_split, options.val_boxes)
+            val_work = prepare(options, val_known, options.val_split, options.val_scoremap_root, None)
+            val, _, _ = score_maps(options, val_work, options.val_split, options.val_scoremap_root)
+        meter, gaussian, work = score_maps(options, work, options.split, options.scoremap_root)
+        split, scores = work.split, work.scores
     result: dict[str, Any] = meter.compute(val=val, fixed=options.fixed_threshold, contours=options.contours)
-    result["num_missing"] = missing
+    result["num_missing"] = len(known.split.ids) - len(split.ids)
     if options.mask_root is None:
-        val_split = _val_split(options)
-        result["baselines"] = trivial.baselines(work.split, val_split, options.grid, options.step, work.scores)
-        result["curve"] = {name: values.tolist() for name, values in meter.curve(options.contours).items()}
+        result["baselines"] = baselines.baselines(split, _val_split(options), options.grid, options.step, scores)
+        if options.predicted_boxes is None:
+            result["curve"] = {name: values.tolist() for name, values in meter.curve(options.contours).items()}
     else:
         result["baselines"] = {"centred Gaussian": {"PxAP": float(pxap.average_precision(gaussian))}}
     if options.bootstrap:
@@ -174,15 +136,20 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], LocalizationM
         "grid": options.grid,
         "step": options.step,
         "contours": options.contours,
-        "scoremap_root": str(options.scoremap_root),
-        "val_scoremap_root": options.val_scoremap_root and str(options.val_scoremap_root),
-        "scores": options.scores and str(options.scores),
     }
+    for name in ("scoremap_root", "val_scoremap_root", "scores", "boxes", "val_boxes", "predicted_boxes"):
+        place = getattr(options, name)
+        result["evaluated"][name] = place and str(place)
     return result, meter
 
 
 def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     """The validation split, which the centred box is sized on; None (and a word about it) where there is none."""
+    if options.boxes is not None:
+        if options.val_boxes is None:
+            print("no centred box: it is sized on the boxes of the validation split; give --val-boxes")
+            return None
+        return box_split.read(options.val_boxes).split
     if not (Path(options.metadata_root) / options.dataset / options.val_split).is_dir():
         print(
             f"no centred box: it is sized on {options.dataset}/{options.val_split}, which is not in "
@@ -192,7 +159,7 @@ def _val_split(options: argparse.Namespace) -> BenchmarkSplit | None:
     return read_split(options.metadata_root, options.dataset, options.val_split)
 
 
-def table(result: dict[str, Any]) -> str:
+def headline_table(result: dict[str, Any]) -> str:
     """The headline figures as text: one row a threshold rule, then the trivial baselines."""
     columns = [
         name
@@ -253,10 +220,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tedloc.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--scoremap-root", type=Path, required=True, help="folder of the score maps")
-    add("--metadata-root", type=Path, required=True, help="the benchmark's metadata folder")
-    add("--dataset", required=True, help="CUB, ILSVRC, OpenImages, or your own folder below --metadata-root")
+    add("--scoremap-root", type=Path, help="folder of the score maps")
+    add("--suffix", choices=map_files.SUFFIXES, help="of their files, where a folder holds several kinds")
+    add("--scale", type=int, choices=(1, 255, 65535), help="what stands for a score of 1, where files leave it open")
+    add("--predicted-boxes", type=Path, help="in place of maps: COCO results, or .csv of image,x0,y0,x1,y1,score")
+    add("--metadata-root", type=Path, help="the benchmark's metadata folder")
+    add("--dataset", help="CUB, ILSVRC, OpenImages, or your own folder below --metadata-root")
     add("--split", default="test", help="default: test")
+    add("--boxes", type=Path, help="in place of metadata: COCO .json, or .csv of image,x0,y0,x1,y1,width,height")
+    add("--val-boxes", type=Path, help="the same for the validation split")
     add("--step", type=float, default=0.001, help="between thresholds; default: 0.001, the protocol's")
     add("--grid", type=int, default=224, help="side of the evaluation grid; default: 224, the protocol's")
     add("--contours", choices=("largest", "all"), default="largest", help="for MaxBoxAcc@...; default: largest")
@@ -284,15 +256,37 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise UserError(f"{option} {file} is the file of {other} as well; name another")
 
 
+def _check_sources(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` unless the options name one source of predictions and one of ground truth."""
+    if (options.scoremap_root is None) == (options.predicted_boxes is None):
+        raise UserError("give what was predicted: either --scoremap-root or --predicted-boxes")
+    lists = options.metadata_root is not None and options.dataset is not None
+    if lists == (options.boxes is not None) or (options.metadata_root is None) != (options.dataset is None):
+        raise UserError("give where the objects are: either --metadata-root with --dataset, or --boxes")
+    idle = {
+        "--val-boxes without --boxes": options.val_boxes and not options.boxes,
+        "--mask-root with --boxes": options.mask_root and options.boxes,
+        "--val-scoremap-root with --boxes and without --val-boxes": options.val_scoremap_root
+        and options.boxes
+        and not options.val_boxes,
+    }
+    for name in ("val_scoremap_root", "fixed_threshold", "mask_root", "suffix", "scale"):
+        given = getattr(options, name) is not None and options.predicted_boxes
+        idle[f"--{name.replace('_', '-')} with --predicted-boxes, which have no threshold"] = given
+    if wrong := next((said for said, given in idle.items() if given), None):
+        raise UserError(f"{wrong}: these do not go together; leave one away or add what is missing")
+
+
 @command
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     for name, least in (("workers", 1), ("bootstrap", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} is {getattr(options, name)}; give a number of at least {least}")
+    _check_sources(options)
     _check_outputs(options)
     result, meter = evaluate(options)
-    print(table(result))
+    print(headline_table(result))
     for name, (low, high) in result.get("intervals", {}).items():
         print(f"{name}: {result[name]:.2f}, 95 % interval {low:.2f} to {high:.2f}")
     if options.json is not None:

@@ -4,25 +4,14 @@ The paper writes sums over the sampled patches; we take means, so that the λs d
 patches are sampled (our choice).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tedloc import distributed
 from tedloc.model import Output
 from tedloc.sampler import Samples
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """The λs of Eq. 5. The paper searches each in (0, 1]; a term with λ = 0 is left out (ablation)."""
-
-    kd: float = 1.0  # λ1; the paper gives only the range
-    patch: float = 1.0  # λ2
-    image: float = 1.0  # λ3
-    logit_scale: float = 1.0  # Eq. 1 and 4 show no temperature
+from tedloc.settings import LossSettings
+from tedloc.training import distributed
 
 
 def knowledge_distillation(

@@ -1,9 +1,8 @@
 """The trained part of TeD-Loc (section 3): decoder D, patch classifier g, pooling (Eq. 3) and class scores.
 
-The frozen encoder comes before it (:mod:`tedloc.encoders`), the anchors are made once (:mod:`tedloc.anchors`).
+The frozen encoder comes before it (:mod:`tedloc.backbones.encoders`); anchors are made once (:mod:`tedloc.anchors`).
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,17 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tedloc.errors import UserError
+from tedloc.settings import DecoderSettings
 
 UPSAMPLINGS = (1, 2, 4, 8, 16)
-
-
-@dataclass(frozen=True)
-class DecoderSettings:
-    """Shape of D. The paper only says that it brings the patches to a "high spatial resolution"."""
-
-    width: int = 64  # our choice; the paper gives no width (FACTS: 265 M of its parameters are unexplained)
-    upsampling: int = 2  # our choice; the authors' earlier decoders upsample 16 times in four blocks
-    convs: int = 1  # 3x3 convolutions in a block; our choice, the authors' earlier decoders have two
 
 
 class Output(NamedTuple):

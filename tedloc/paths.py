@@ -4,16 +4,18 @@
 ``TEDLOC_RUNS``   folder for runs (checkpoints, per-image results, metrics)
 ``TEDLOC_CACHE``  folder for what can be computed again (pseudo-labels, features, rendered images)
 
-Unset, they are ``data/``, ``runs/`` and ``cache/`` in the checkout, or in the working directory when the
-package is installed without one. A relative path counts from the working directory where there is such a folder,
-otherwise from the checkout: so commands agree with notebooks, whose kernels work in ``notebooks/``. What the first
-process finds, the processes that it starts inherit.
+Unset, they are ``data/``, ``runs/`` and ``cache/`` in the checkout; without one, where the system keeps a user's data
+and caches (on Linux ``~/.local/share/tedloc/`` and ``~/.cache/tedloc/``). A relative path counts from the working
+directory where there is such a folder, otherwise from the checkout: so commands agree with notebooks, whose kernels
+work in ``notebooks/``. What the first process finds, the processes that it starts inherit.
 """
 
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 from tedloc.errors import UserError
 
@@ -23,32 +25,38 @@ TUNING = PACKAGE / "tuning"  # every trial behind the settings of the small prof
 PAPER = PACKAGE / "paper"  # the paper's tables as data
 
 
+def checkout() -> Path | None:
+    """The folder of a checkout that the package is in; None for an installed package."""
+    return PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None
+
+
 def root() -> Path:
-    """The checkout, or the working directory when there is none."""
-    checkout = PACKAGE.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    """Where notebooks and pages are: the checkout, or the working directory when there is none."""
+    return checkout() or Path.cwd()
 
 
-def _folder(name: str) -> Path:
-    given = Path(os.environ.get(f"TEDLOC_{name.upper()}") or root() / name).expanduser()
-    return given.absolute() if given.is_absolute() or given.is_dir() else root() / given
+def _folder(name: str, installed: Path) -> Path:
+    if not (given := os.environ.get(f"TEDLOC_{name.upper()}")):
+        return here / name if (here := checkout()) else installed
+    place = Path(given).expanduser()
+    return place.absolute() if place.is_absolute() or place.is_dir() else root() / place
 
 
 def data() -> Path:
-    return _folder("data")
+    return _folder("data", platformdirs.user_data_path("tedloc", False) / "data")
 
 
 def runs() -> Path:
-    return _folder("runs")
+    return _folder("runs", platformdirs.user_data_path("tedloc", False) / "runs")
 
 
 def cache() -> Path:
-    return _folder("cache")
+    return _folder("cache", platformdirs.user_cache_path("tedloc", False))
 
 
-for _name in ("DATA", "RUNS", "CACHE"):
+for _name, _place in {"DATA": data, "RUNS": runs, "CACHE": cache}.items():
     if os.environ.get(f"TEDLOC_{_name}"):
-        os.environ[f"TEDLOC_{_name}"] = str(_folder(_name.lower()))
+        os.environ[f"TEDLOC_{_name}"] = str(_place())
 
 
 def notebooks() -> Path:

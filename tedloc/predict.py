@@ -1,221 +1,90 @@
-"""Find and name the object in images of your own, with a finished run of TeD-Loc.
+"""Find and name the object in photos of your own, with a run of TeD-Loc or a model exported from one.
 
-    python -m tedloc.predict --checkpoint runs/aviary/tedloc-seed0-... photo.jpg other.png --out found
+    python -m tedloc.predict photo.jpg other.png --checkpoint runs/aviary/tedloc-seed0-... --out found
+    python -m tedloc.predict holiday/ --checkpoint model/ --out found --format coco --overlay none
 
-For every image two files, named after it: ``photo.json`` (box, classes, where the numbers come from) and
-``photo.png`` (map, box and class drawn over it). An image that cannot be read gets a sentence, the others go on; at
-the end the exit code is 2. Files that are there already are kept unless ``--force`` is given.
+A photo, a folder (searched to its bottom) or a pattern in quotes ("holiday/*.jpg"), any number of each. For every photo
+its answer and, unless ``--overlay none``, a picture with map, box and class drawn over it, named after the photo. All
+answers are kept in ``predictions.jsonl`` as they come (``tedloc.data.predictions``): the same command goes on after a
+kill, gives another format without computing anything, and refuses a folder whose results are of other settings unless
+``--force`` is given. A photo that cannot be read gets a sentence, the others go on; at the end the exit code is 2.
 
-The box is the protocol's: route ``g`` (the patch classifier's map, which needs no class), resized to the run's grid,
-cut at the threshold that was best on the run's *validation* images, largest contour. The model knows the classes that
-it was trained on and no others, and it always answers: it has no way of saying that nothing is there. Encodings are
-kept in float32 here; a run's own evaluation reads them from the cache in float16, so a box may differ by a pixel.
+What an answer cannot say: there is one box a photo, around the largest part that looks like an object, so several
+objects share it or all but one go without. The classes are those that the model was trained on, no others. And every
+photo gets an answer, whatever it shows, unless ``--min-score Q`` is given: then a photo is refused that is less
+familiar than a share Q of the run's validation photos (``tedloc.runs.localizer``), which costs about that share of
+photos like those. How many photos without an object it refuses depends on what they show; the book measures it on
+scenes without a bird.
 """
 
 import argparse
-import dataclasses
-import json
-import os
-import types
-from collections.abc import Sequence
-from dataclasses import dataclass
+import glob
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
+import matplotlib
 import numpy as np
-import torch
+from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from tedloc import boxes as mapping
-from tedloc import devices, engine, paths, profiles, runs
-from tedloc.data.images import read_image as read_photo
-from tedloc.encoders import Encoder, load_encoder
-from tedloc.errors import UserError, choose, command
-from tedloc.features import open_data
-from tedloc.methods.tedloc import TeDLocMethod
-from tedloc.methods.trained import Standardise
-from tedloc.model import TeDLoc
-from tedloc.settings import Profile
+from tedloc import paths, plots
+from tedloc.data.images import read_image
+from tedloc.data.photo_files import ENDINGS, files
+from tedloc.data.predictions import FORMATS, Journal, write
+from tedloc.errors import UserError, command
+from tedloc.metrics import boxes as mapping
+from tedloc.runs.localizer import ROUTE, Found, Localizer, load
+from tedloc.training import devices
 
-METHOD, ROUTE = "tedloc", "g"
-SHOWN = 5  # classes told of an image
-DRAWN = 1600  # pixels, longer side: larger images are drawn smaller
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a localizer says of one image.
-
-    map:    (h, w) float32, the patch classifier's g in (0, 1) on the decoder's grid
-    scores: (K,) float32, <h, t_k>
-    grid:   its box on the protocol's grid, x0, y0, x1, y1
-    box:    the same in pixels of the image; right and bottom lie outside, as the protocol has it
-    """
-
-    map: np.ndarray
-    scores: np.ndarray
-    grid: tuple[int, int, int, int]
-    box: tuple[float, float, float, float]
+SHOWN = 5  # classes told of a photo
+DRAWN = 1600  # pixels, longer side: larger photos are drawn smaller
+BATCH = 8  # photos that pass the network together: twice as many are in memory
+LIMITS = (
+    "One box a photo, around the largest part that looks like an object: of several objects it says nothing. The class "
+    "is one of those trained on, and there is always an answer unless --min-score refuses it."
+)
 
 
-@dataclass(frozen=True, eq=False)
-class Localizer:
-    """A trained TeD-Loc with all that it needs to answer for an image.
-
-    network:     standardisation and TeDLoc, in eval mode
-    class_names: K names; "class 0" and so on where the data set's list is not on this machine
-    threshold:   in [0, 1), the best on the run's validation split for MaxBoxAcc@0.5
-    size:        of the grid that maps are cut on
-    about:       the run's provenance, and its folder's name
-    """
-
-    encoder: Encoder
-    network: nn.Sequential
-    class_names: list[str]
-    threshold: float
-    size: int
-    logit_scale: float
-    about: dict[str, Any]
-    device: str = "cpu"
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray, threshold: float | None = None) -> Found:
-        """image: (H, W, 3) uint8 RGB of any size; threshold: another than the run's."""
-        score_map, scores = self.respond(self.encoder.preprocess([image]).to(self.device))
-        return self.cut(score_map[0].cpu().numpy(), scores[0].cpu().numpy(), image.shape[1::-1], threshold)
-
-    def respond(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, 3, S, S) normalised images. Returns maps (B, h, w) and class scores (B, K)."""
-        out = self.network(self.encoder(x))
-        return out.g.sigmoid(), out.scores
-
-    def cut(
-        self, score_map: np.ndarray, scores: np.ndarray, size: Sequence[int], threshold: float | None = None
-    ) -> Found:
-        """The protocol's box of a map (h, w) for an image of this width and height."""
-        levels = mapping.to_bytes(mapping.to_grid(score_map, self.size))
-        level = int(mapping.level_of(self.threshold if threshold is None else threshold, levels.max()))
-        grid = tuple(map(int, mapping.largest_box(levels, level)))
-        box = tuple(mapping.unscale_boxes(np.array(grid), np.array(size), self.size).tolist())
-        return Found(score_map, scores, grid, box)
-
-    def shares(self, scores: np.ndarray) -> np.ndarray:
-        """(K,) softmax of the scores, as the training loss saw them (Eq. 4): they sum to one whatever is shown."""
-        scores = self.logit_scale * scores.astype(np.float64)
-        weights = np.exp(scores - scores.max())
-        return weights / weights.sum()
-
-
-def profile_of(folder: Path) -> tuple[Profile, str]:
-    """A run's profile, and the digest of the settings that its checkpoint must name; both as ``settings.json`` tells.
-
-    Raises ``UserError`` when the folder holds no finished TeD-Loc run.
-    """
-    if runs.status(folder) != "finished":
-        raise UserError(
-            f"{folder} holds no finished run ({runs.status(folder)}); give a folder that "
-            "`python -m tedloc.train` printed"
-        )
-    settings = json.loads((folder / "settings.json").read_text())
-    if settings["method"] != METHOD:
-        raise UserError(
-            f"{folder} is a run of {settings['method']!r}; only runs of {METHOD!r} can be applied to images of your own"
-        )
-    profile = profiles.get(runs.Run(folder).metrics["provenance"]["profile"])
-    parts = {name: _restore(type(getattr(profile, name)), part) for name, part in settings["profile"].items()}
-    trained = {name: settings["profile"][name] for name in TeDLocMethod.uses}
-    key = runs.digest(trained | {"own": settings["own"], "seed": settings["seed"], "variant": ""})
-    return dataclasses.replace(profile, **parts), key
-
-
-def _restore(kind: Any, value: Any) -> Any:
-    """A value read from JSON as the type that a settings field names."""
-    if isinstance(kind, types.UnionType):
-        kinds = [option for option in get_args(kind) if option is not type(None)]
-        return value if value is None or len(kinds) > 1 else _restore(kinds[0], value)
-    if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        for name in value:
-            choose(f"setting of {kind.__name__}", name, hints)
-        return kind(**{name: _restore(hints[name], each) for name, each in value.items()})
-    return tuple(value) if get_origin(kind) is tuple else value
-
-
-def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
-    """The localizer of a finished TeD-Loc run; needs neither training images nor caches.
-
-    Raises ``UserError`` when the folder is no such run, or its checkpoint belongs to other settings or other code.
-    """
-    folder = Path(folder)
-    profile, key = profile_of(folder)
-    checkpoint = folder / "checkpoint.safetensors"
-    network = _empty_network(checkpoint, profile)
-    metrics = runs.Run(folder).metrics
-    try:
-        engine.load(network, checkpoint, key)
-    except RuntimeError:  # names or shapes of weights
-        raise UserError(
-            f"{checkpoint} was trained by another state of the code (commit "
-            f"{metrics['provenance']['commit']}), whose network had other parts; use that, or train again"
-        ) from None
-    try:
-        threshold = metrics["routes"][ROUTE]["threshold@0.5 (val threshold)"]
-    except KeyError:
-        raise UserError(
-            f"{folder} has no validation threshold for route {ROUTE!r}; train again with "
-            "`python -m tedloc.train`, which scores all routes"
-        ) from None
-    encoder = load_encoder(
-        profile.encoder.name, image_size=profile.encoder.image_size, weights=profile.encoder.weights, device=device
-    )
-    try:
-        names = list(open_data(profile.data, "train").class_names)
-    except UserError:  # the data set is not on this machine
-        names = [f"class {k}" for k in range(len(network[1].anchors))]
-    about = {"run": folder.resolve().name} | {
-        key: metrics["provenance"].get(key) for key in ("profile", "dataset", "synthetic", "seed", "commit", "date")
+def about(localizer: Localizer, threshold: float | None = None, min_score: float = 0.0) -> dict[str, Any]:
+    """What is said of all photos: by which model, and how its maps were cut. Raises ``UserError`` for bad settings."""
+    if threshold is not None and not 0 <= threshold < 1:
+        raise UserError(f"--threshold is {threshold}; give one from 0 up to, but not including, 1")
+    if not 0 <= min_score < 1:
+        raise UserError(f"--min-score is {min_score}; give a share of validation photos from 0 up to, not including, 1")
+    if min_score and not localizer.familiar:
+        raise UserError("--min-score needs the scores of validation photos, which this model lacks; train again")
+    own = "the run's validation split" if localizer.chosen else "no box chose it: half of the map's maximum"
+    return {
+        "model": localizer.about,
+        "route": ROUTE,
+        "grid": localizer.size,
+        "threshold": localizer.threshold if threshold is None else threshold,
+        "threshold from": own if threshold is None else "--threshold",
+        "min score": min_score,
+        "limits": LIMITS,
     }
-    return Localizer(
-        encoder,
-        network.to(device).requires_grad_(False),
-        names,
-        float(threshold),
-        profile.evaluation.grid,
-        profile.loss.logit_scale,
-        about,
-        device,
-    )
-
-
-def _empty_network(checkpoint: Path, profile: Profile) -> nn.Sequential:
-    """Standardisation and TeDLoc in the shapes of a checkpoint."""
-    from safetensors import safe_open
-
-    if not checkpoint.exists():
-        raise UserError(f"{checkpoint} is missing; restore it, or train again")
-    with safe_open(checkpoint, "pt") as opened:
-        mean, anchors = opened.get_tensor("0.mean").flatten(), opened.get_tensor("1.anchors")
-    statistics = types.SimpleNamespace(mean=mean.numpy(), std=mean.numpy().copy())  # two buffers
-    return nn.Sequential(Standardise(statistics), TeDLoc(len(mean), anchors, profile.decoder))
 
 
 def describe(
-    found: Found, localizer: Localizer, image: str, size: Sequence[int], threshold: float | None = None
+    found: Found, localizer: Localizer, path: Path, size: Sequence[int], said: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is written of one image, ready for JSON. size: its width and height."""
-    shares = localizer.shares(found.scores)
-    ranked = np.argsort(-found.scores, kind="stable")[:SHOWN]
-    own = threshold is None
+    """What is said of one photo, ready for JSON. size: its width and height; said: of all photos, see :func:`about`."""
+    shares, familiarity = localizer.shares(found.scores), localizer.familiarity(found)
+    refused = bool(said["min score"]) and familiarity < said["min score"]
+    given = found.box is not None and not refused
     return {
-        "image": image,
+        "image": str(path),
+        "bytes": path.stat().st_size,
         "width": size[0],
         "height": size[1],
-        "box": [round(edge, 2) for edge in found.box],
-        "box on grid": list(found.grid),
-        "grid": localizer.size,
-        "threshold": localizer.threshold if own else threshold,
-        "threshold from": "the run's validation split" if own else "--threshold",
+        "box": [round(edge, 2) for edge in found.box] if given else None,
+        "box on grid": list(found.grid) if given else None,
+        "no box because": None if given else "it is less familiar than --min-score" if refused else "the map is flat",
         "classes": [
             {
                 "name": localizer.class_names[k],
@@ -223,105 +92,182 @@ def describe(
                 "score": round(float(found.scores[k]), 4),
                 "softmax": round(float(shares[k]), 4),
             }
-            for k in ranked
+            for k in np.argsort(-found.scores, kind="stable")[:SHOWN]
         ],
+        "familiarity": None if familiarity is None else round(familiarity, 3),
         "map": {
-            "route": ROUTE,
             "shape": list(found.map.shape),
             "min": float(found.map.min()),
             "max": float(found.map.max()),
             "mean": float(found.map.mean()),
         },
-        "model": localizer.about,
     }
 
 
-def draw(found: Found, localizer: Localizer, image: np.ndarray, file: Path) -> None:
-    """Write the image with map, box and best class over it."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def line(story: dict[str, Any]) -> str:
+    """One photo's answer as one line of text."""
+    best, box = story["classes"][0], story["box"]
+    said = f"score {best['score']:.2f}, softmax {best['softmax']:.0%}"
+    if story["familiarity"] is not None:
+        said += f", familiarity {story['familiarity']:.2f}"
+    edges = "box " + ", ".join(f"{edge:.1f}" for edge in box) if box else f"no box: {story['no box because']}"
+    return f"{story['image']}: {best['name']} ({said}), {edges}"
 
-    from tedloc import plots
 
+def draw(found: Found, story: dict[str, Any], grid: int, image: np.ndarray, file: Path) -> None:
+    """Write the photo with map, box and best class over it; the file's ending says in which format."""
     height, width = image.shape[:2]
     scale = min(1.0, DRAWN / max(height, width))
     small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
-    best = int(found.scores.argmax())
-    title = (
-        f"{plots.written(localizer.class_names[best])}\nscore {found.scores[best]:.2f}, "
-        f"softmax {localizer.shares(found.scores)[best]:.0%}"
-    )
+    best = story["classes"][0]
+    title = f"{plots.written(best['name'])}\nscore {best['score']:.2f}, softmax {best['softmax']:.0%}"
     panel = max(2.5, min(9.0, 6.0 * height / width))
     with matplotlib.rc_context({"savefig.bbox": "tight"}):
         figure = Figure(figsize=(6.0, panel + 0.6), dpi=160, facecolor="white")
-        ax = figure.add_subplot()
         plots.show_localization(
-            ax,
+            figure.add_subplot(),
             np.asarray(small),
-            mapping.to_grid(found.map, localizer.size),
-            predicted_box=np.array(found.box) * scale,
-            title=title,
+            mapping.to_grid(found.map, grid),
+            predicted_box=np.array(story["box"]) * scale if story["box"] else None,
+            title=title if story["box"] else f"{title}\n{story['no box because']}",
         )
         with paths.replacing(file) as scratch:
             figure.savefig(scratch)
 
 
-def apply(
-    localizer: Localizer, path: Path, out: Path, threshold: float | None = None, force: bool = False
-) -> dict[str, Any]:
-    """Predict one image file and write both files; returns what the JSON holds."""
-    written = [out / f"{path.stem}{suffix}" for suffix in (".json", ".png")]
-    for file in written:
-        if file.exists() and file.resolve() == path.resolve():
-            raise UserError(f"{file} is the image itself; choose another folder by --out")
-        if file.exists() and not force:
-            raise UserError(f"{file} exists; give --force to replace it, or another folder by --out")
-    image = read_photo(path)
-    found = localizer(image, threshold)
-    story = describe(found, localizer, str(path), image.shape[1::-1], threshold)
-    draw(found, localizer, image, written[1])
-    with paths.replacing(written[0]) as scratch:
-        scratch.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return story
+def photos(arguments: Sequence[str]) -> dict[Path, Path]:
+    """Every photo that is meant, by the name of its results: its own without its ending, with the folders below the one
+    that was given.
+
+    Raises ``UserError`` for a pattern or a folder without photos, and for two photos that would share their results.
+    """
+    found: dict[Path, Path] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(file for file in files(path) if file.suffix.lower() in ENDINGS)
+            each = [(file.relative_to(path), file) for file in inside]
+        elif not path.exists() and re.search(r"[*?[]", argument):
+            inside = sorted(Path(file) for file in glob.glob(argument, recursive=True))
+            root = Path(*itertools.takewhile(lambda part: not re.search(r"[*?[]", part), path.parts))
+            each = [(file.relative_to(root), file) for file in inside if file.suffix.lower() in ENDINGS]
+        else:
+            each = [(Path(path.name), path)]
+        if not each:
+            raise UserError(f"{argument}: no photo there ({' '.join(ENDINGS)}); correct the path")
+        for name, file in each:
+            other = found.setdefault(name.with_suffix(""), file)
+            if other != file:
+                raise UserError(f"{other} and {file} would share one result; rename one, or give them another --out")
+    return found
 
 
-def line(story: dict[str, Any]) -> str:
-    """One image's answer as one line of text."""
-    best = story["classes"][0]
-    edges = ", ".join(f"{edge:.1f}" for edge in story["box"])
-    return f"{story['image']}: {best['name']} (score {best['score']:.2f}, softmax {best['softmax']:.0%}), box {edges}"
+def read_ahead(sources: Sequence[Path]) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
+    """Batches of photos, or why one cannot be read; the next batch is read while this one is looked at."""
+
+    def read(path: Path) -> tuple[Path, np.ndarray | UserError]:
+        try:
+            return path, read_image(path)
+        except UserError as error:
+            return path, error
+
+    parts = [sources[start : start + BATCH] for start in range(0, len(sources), BATCH)]
+    with ThreadPoolExecutor(2) as pool:
+        coming = [pool.submit(read, path) for path in (parts[0] if parts else ())]
+        for part in [*parts[1:], ()]:
+            waiting, coming = coming, [pool.submit(read, path) for path in part]
+            yield [each.result() for each in waiting]
+
+
+def predict(
+    localizer: Localizer,
+    sources: dict[Path, Path],
+    out: Path,
+    *,
+    kind: str = "json",
+    overlay: str = "png",
+    threshold: float | None = None,
+    min_score: float = 0.0,
+    force: bool = False,
+) -> list[dict[str, Any]]:
+    """Answer for photos (:func:`photos`), write the answers into ``out`` and return them; those there are kept.
+
+    Raises ``UserError``, after the others are written, for photos that cannot be read.
+    """
+    said = about(localizer, threshold, min_score)
+    drawn = {path: out / f"{name}.{overlay}" for name, path in sources.items()} if overlay != "none" else {}
+    own = {path.resolve() for path in sources.values()}
+    if over := next((file for file in drawn.values() if file.resolve() in own), None):
+        raise UserError(f"{over} is a photo itself; choose another folder by --out")
+    journal, failures = Journal(out, said, force), []
+
+    def done(path: Path) -> bool:
+        story = journal.stories.get(str(path))
+        same = story is not None and path.exists() and path.stat().st_size == story["bytes"]
+        return same and (path not in drawn or drawn[path].exists())
+
+    left = [path for path in sources.values() if not done(path)]
+    if len(left) < len(sources):
+        print(f"{len(sources) - len(left):,} of {len(sources):,} photos are done already", flush=True)
+    with tqdm(total=len(left), desc="photos", unit="photo", delay=2, leave=False) as bar:
+        for batch in read_ahead(left):
+            failures += [answer for _, answer in batch if isinstance(answer, UserError)]
+            readable = [(path, image) for path, image in batch if isinstance(image, np.ndarray)]
+            answers = localizer.many([image for _, image in readable], threshold) if readable else []
+            for (path, image), found in zip(readable, answers, strict=True):
+                story = describe(found, localizer, path, image.shape[1::-1], said)
+                if path in drawn:
+                    draw(found, story, localizer.size, image, drawn[path])
+                journal.add(story)
+                bar.write(line(story))
+            bar.update(len(batch))
+    stories = {name: journal.stories[str(path)] for name, path in sources.items() if str(path) in journal.stories}
+    write(kind, stories, localizer.class_names, said, out)
+    if failures:
+        raise UserError("\nerror: ".join(map(str, failures)))
+    return list(stories.values())
 
 
 @command
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tedloc.predict", description=__doc__.split("\n")[0])
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser = argparse.ArgumentParser(prog="python -m tedloc.predict", description=__doc__.split("\n")[0], epilog=LIMITS)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a photo, a folder, or a pattern in quotes")
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a finished TeD-Loc run"
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="RUN",
+        help="folder of a finished run, or of an exported model",
     )
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the results (default: here)")
-    parser.add_argument("--threshold", type=float, help="in [0, 1); default: the run's, from its validation images")
-    parser.add_argument("--device", default=runs.default_device(), help="cpu, cuda, cuda:1 ...")
-    parser.add_argument("--force", action="store_true", help="replace results that exist")
+    parser.add_argument("--format", choices=FORMATS, default="json", help="of the answers (default: %(default)s)")
+    parser.add_argument("--overlay", choices=("png", "jpg", "none"), default="png", help="(default: %(default)s)")
+    parser.add_argument("--threshold", type=float, help="in [0, 1); default: the run's, from its validation photos")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.0,
+        metavar="Q",
+        help="refuse what is less familiar than this share of validation photos",
+    )
+    parser.add_argument("--device", default=devices.default(), help="cpu, cuda, cuda:1 ...")
+    parser.add_argument("--force", action="store_true", help="replace results of other settings")
     chosen = parser.parse_args(arguments)
-    if chosen.threshold is not None and not 0 <= chosen.threshold < 1:
-        raise UserError(f"--threshold is {chosen.threshold}; give one from 0 up to, but not including, 1")
-    twice = {path.stem for path in chosen.images if [other.stem for other in chosen.images].count(path.stem) > 1}
-    if twice:
-        raise UserError(
-            f"several images are called {sorted(twice)[0]!r} and would share one result; rename one, or "
-            "give them one at a time, each with its --out"
-        )
     paths.writable_folder(chosen.out, "--out")
-    localizer = load(chosen.checkpoint, devices.checked(chosen.device))
-    failures = []
-    for path in chosen.images:
-        try:
-            print(line(apply(localizer, path, chosen.out, chosen.threshold, chosen.force)), flush=True)
-        except UserError as error:
-            failures.append(error)
-    if failures:
-        raise UserError("\nerror: ".join(map(str, failures)))
+    sources = photos(chosen.photos)
+    paths.writable_folder(chosen.out, "--out")
+    found = predict(
+        load(chosen.checkpoint, devices.checked(chosen.device)),
+        sources,
+        chosen.out,
+        kind=chosen.format,
+        overlay=chosen.overlay,
+        threshold=chosen.threshold,
+        min_score=chosen.min_score,
+        force=chosen.force,
+    )
+    boxed = sum(story["box"] is not None for story in found)
+    print(f"{boxed:,} of {len(found):,} photos have a box; results in {chosen.out}. {LIMITS}")
 
 
 if __name__ == "__main__":

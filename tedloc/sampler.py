@@ -5,30 +5,14 @@ least active pixels outside it the background pool. Every training step draws ne
 same number of each.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tedloc.errors import UserError
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """The paper names n+ and n- but gives neither them nor the number of samples."""
-
-    samples: int = 10  # of each kind, an image and a step; as in the authors' earlier work (F-CAM, TrCAM)
-    foreground: float = 1.0  # n+ as a share of the Otsu region; our choice: the top part alone learns a part
-    background: float = 0.4  # n- as a share of all pixels; our choice (authors' earlier work: 0.2 to 0.3)
-
-    def __post_init__(self) -> None:
-        for name in ("foreground", "background"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"sampler.{name} is {getattr(self, name)}; give a share in (0, 1]")
-        if self.samples < 1:
-            raise UserError(f"sampler.samples is {self.samples}; at least one pixel of each kind is needed")
+from tedloc.settings import SamplerSettings
+from tedloc.training.distributed import Draws
 
 
 class Samples(NamedTuple):
@@ -102,17 +86,16 @@ def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
     return foreground, background
 
 
-def sample(foreground: Tensor, background: Tensor, n: int, generator: torch.Generator) -> Samples:
+def sample(foreground: Tensor, background: Tensor, n: int, draws: Draws) -> Samples:
     """Draw n pixels from each pool (B, P), uniformly and without replacement, anew at every call.
 
-    ``generator`` lives on the pools' device. Where a pool holds fewer than n pixels, as many of both kinds
+    ``draws``: on the pools' device. Where a pool holds fewer than n pixels, as many of both kinds
     count as the smaller pool has, so that the two stay balanced.
     """
     n = min(n, foreground.shape[1])
 
     def draw(pool: Tensor) -> Tensor:
-        keys = torch.rand(pool.shape, generator=generator, device=pool.device)
-        return keys.masked_fill(~pool, -1.0).topk(n, dim=1).indices
+        return draws.rand(pool.shape[1]).masked_fill(~pool, -1.0).topk(n, dim=1).indices
 
     available = torch.minimum(foreground.sum(1), background.sum(1))
     valid = torch.arange(n, device=foreground.device) < available[:, None]

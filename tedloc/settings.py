@@ -5,14 +5,26 @@ with its provenance beside it: paper, figure, the authors' earlier code ("family
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
-from tedloc.clip_es import ClipESSettings
 from tedloc.errors import UserError
-from tedloc.losses import LossSettings
-from tedloc.model import DecoderSettings
-from tedloc.sampler import SamplerSettings
+
+
+def added(default: Any) -> Any:
+    """A field that came later than runs that are kept: at its default it is left out of :func:`as_record`."""
+    return field(default=default, metadata={"omit_default": True})
+
+
+def as_record(settings: Any) -> dict[str, Any]:
+    """``dataclasses.asdict`` less the fields that were :func:`added` and stand at their default, for fingerprints and
+    keys: so a run of before a setting existed is still the run of its default."""
+    record = {}
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if value != each.default or not each.metadata.get("omit_default"):
+            record[each.name] = as_record(value) if dataclasses.is_dataclass(value) else value
+    return record
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,13 @@ class DataSettings:
     seed: int = 0  # of rendering, or of the split into training and validation images
     per_class: int | None = None  # at most so many images a class in every split; None: all
     unreadable: str = "fatal"  # photos on disk: "skip" leaves out training images that `verify` could not read
+    # of data set "folder" alone (tedloc.data.folder); None: what lies in the folder under the usual name
+    root: str | None = added(None)  # the folder of photos
+    boxes: str | None = added(None)  # a file or folder of boxes or masks
+    classes: str | None = added(None)  # a CSV of class names
+    splits: str | None = added(None)  # a CSV of splits, or shares in percent: "70/15/15"
+    # of data set "imagenette" alone: "imagenette", "imagewoof" or single WordNet ids; None: both subsets
+    only_classes: tuple[str, ...] | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -33,27 +52,89 @@ class EncoderSettings:
     image_size: int | None = None  # pixels; None: the model's own
     weights: str | None = None  # a local file instead of the hub
     mirror: bool = True  # train on mirrored images too; family
-    cache: bool = True  # keep patch embeddings on disk (tedloc.features); False: embed every batch anew
+    cache: bool = True  # keep patch embeddings on disk (tedloc.training.features); False: embed every batch anew
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
     """The class anchors t_k."""
 
-    text: str = "aviary/clip"  # a CLIP model (see tedloc.clip) or "minilm"; the paper: CLIP, unnamed
-    template: str = "ted-loc"  # a name or a format string (tedloc.text); figure 2 of the paper
+    text: str = "aviary/clip"  # a CLIP model (see tedloc.backbones.clip) or "minilm"; the paper: CLIP, unnamed
+    template: str = "ted-loc"  # a name or a format string (tedloc.backbones.text); figure 2 of the paper
     orthogonaliser: str = "qr_rows"  # the paper: "QR"; rows of Q is the reading that runs for every K and d
     seed: int = 0  # of the random controls
+
+
+@dataclass(frozen=True)
+class ClipESSettings:
+    """Settings. The defaults are the published method's; whether TeD-Loc changed any is not documented.
+
+    template:         prompt of classes and background words, a name or a format string (``tedloc.backbones.text``)
+    background:       which background words enter the softmax: voc, aviary or none (``tedloc.backbones.text``)
+    siblings:         all K classes enter it, not only the image's own
+    affinity:         refine by attention (step 3)
+    affinity_blocks:  how many last blocks are averaged; None for two thirds of them (8 of 12, as published)
+    affinity_rounds:  rounds of column and row normalisation
+    affinity_power:   power of A
+    cam_threshold:    share of the map's maximum above which boxes are drawn
+    logit_scale:      scale of the cosines; None for the learned one. Far above it one rival alone counts
+    """
+
+    template: str = "clip-es"
+    background: str = "voc"
+    siblings: bool = False
+    affinity: bool = True
+    affinity_blocks: int | None = None
+    affinity_rounds: int = 3
+    affinity_power: int = 2
+    cam_threshold: float = 0.4
+    logit_scale: float | None = None
 
 
 @dataclass(frozen=True)
 class PseudoLabelSettings:
     """The CAM that pseudo-labels are sampled from. The paper: Grad-CAM from CLIP, "any CAM" would do."""
 
-    teacher: str = "clip-es"  # "clip-es", "head-cam" (the encoder's own classifier), control "centre-prior"
+    # A registered method that maps the true class; "tedloc:cam" is TeD-Loc that "cam" taught. Control: "centre-prior"
+    teacher: str = "clip-es"
     clip: str = "aviary/clip"
     shuffled: bool = False  # control: every image gets the CAM of another image
     clip_es: ClipESSettings = ClipESSettings()
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Shape of D. The paper only says that it brings the patches to a "high spatial resolution"."""
+
+    width: int = 64  # our choice; the paper gives no width (FACTS: 265 M of its parameters are unexplained)
+    upsampling: int = 2  # our choice; the authors' earlier decoders upsample 16 times in four blocks
+    convs: int = 1  # 3x3 convolutions in a block; our choice, the authors' earlier decoders have two
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """The paper names n+ and n- but gives neither them nor the number of samples."""
+
+    samples: int = 10  # of each kind, an image and a step; as in the authors' earlier work (F-CAM, TrCAM)
+    foreground: float = 1.0  # n+ as a share of the Otsu region; our choice: the top part alone learns a part
+    background: float = 0.4  # n- as a share of all pixels; our choice (authors' earlier work: 0.2 to 0.3)
+
+    def __post_init__(self) -> None:
+        for name in ("foreground", "background"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"sampler.{name} is {getattr(self, name)}; give a share in (0, 1]")
+        if self.samples < 1:
+            raise UserError(f"sampler.samples is {self.samples}; at least one pixel of each kind is needed")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """The λs of Eq. 5. The paper searches each in (0, 1]; a term with λ = 0 is left out (ablation)."""
+
+    kd: float = 1.0  # λ1; the paper gives only the range
+    patch: float = 1.0  # λ2
+    image: float = 1.0  # λ3
+    logit_scale: float = 1.0  # Eq. 1 and 4 show no temperature
 
 
 @dataclass(frozen=True)
@@ -62,6 +143,7 @@ class OptimiserSettings:
 
     kind: "sgd", or "adamw" for compared methods that were published with it (momentum is then not used)
     batch_size: of all processes together, under torchrun
+    steps: instead of epochs, for data of any size: as many epochs as come closest to it, one at least
     """
 
     kind: str = "sgd"
@@ -75,11 +157,12 @@ class OptimiserSettings:
     precision: str = "auto"  # of the forward pass: "float32", "bf16" (autocast), "auto": bf16 on a GPU only
     compile: bool = False  # torch.compile of the network: minutes at the start, faster steps on a GPU
     checkpoint_minutes: float = 10.0  # within an epoch: what a killed run loses at most
+    steps: int | None = added(None)
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How maps are scored (see tedloc.metrics)."""
+    """How maps are scored (see tedloc.metrics.meter)."""
 
     grid: int = 224  # the benchmark's protocol; the paper's text says 256
     step: float = 0.001  # of the threshold search; the benchmark's default
@@ -112,6 +195,11 @@ class Profile:
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def meaningful(self) -> bool:
+        """False for the profile that only shows that everything runs: its numbers decide nothing."""
+        return self.name != "smoke"
 
 
 def override(settings: Any, changes: dict[str, Any]) -> Any:
@@ -147,6 +235,8 @@ def _replace(settings: Any, path: list[str], value: Any, name: str) -> Any:
     accepted = tuple(get_origin(option) or option for option in getattr(kind, "__args__", ()) if "|" in str(kind)) or (
         get_origin(kind) or kind
     )
+    if isinstance(value, list) and tuple in (accepted if isinstance(accepted, tuple) else (accepted,)):
+        value = tuple(value)  # JSON knows no tuples
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"setting {name!r} cannot be {value!r}; it takes {getattr(kind, '__name__', kind)}")
     return dataclasses.replace(settings, **{path[0]: value})

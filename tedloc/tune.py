@@ -21,14 +21,16 @@ from typing import Any
 import filelock
 import numpy as np
 import pandas as pd
-import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from tedloc import devices, paths, profiles, runs
+from tedloc import paths, profiles, runs
+from tedloc.data import open_data
 from tedloc.errors import UserError, command
-from tedloc.methods import create, optimisers
+from tedloc.methods import create
+from tedloc.runs.execute import evaluate
 from tedloc.settings import Profile, override
-from tedloc.train import evaluate, prepare
+from tedloc.training import devices
 
 TRIALS = 3  # of every method in the small profiles
 EPOCHS = 0.5  # share of a method's epochs that a trial trains
@@ -38,11 +40,9 @@ CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the t
 def space(profile: Profile, method: str) -> dict[str, tuple]:
     """Values to try by the setting's full name. Raises ``UserError`` for a method with nothing to choose."""
     made = create(method, profile)
-    search = getattr(made, "SEARCH", {})
-    if not search:
+    if not made.SEARCH:
         raise UserError(f"method {method!r} has no settings to search; it is used as it is")
-    own = made.base_name
-    return {name if made.own is None else f"methods.{own}.{name}": values for name, values in search.items()}
+    return made.search()
 
 
 def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -65,12 +65,12 @@ def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[di
 
 
 def shortened(profile: Profile, method: str, share: float) -> Profile:
-    """The profile in which every stage of the method trains for a share of its epochs, at least one."""
-    made = create(method, profile)
-    stages = {f"methods.{made.base_name}.{name}": each for name, each in optimisers(made.own).items()}
-    if "optimiser" in made.uses:
-        stages["optimiser"] = profile.optimiser
-    return override(profile, {f"{name}.epochs": max(1, round(share * each.epochs)) for name, each in stages.items()})
+    """The profile in which every stage of the method trains for a share of its epochs or steps, at least one."""
+    changes = {}
+    for name, each in create(method, profile).stages().items():
+        kind = "epochs" if each.steps is None else "steps"
+        changes[f"{name}.{kind}"] = max(1, round(share * getattr(each, kind)))
+    return override(profile, changes)
 
 
 def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) -> dict[str, Any] | None:
@@ -88,12 +88,10 @@ def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) 
         return None
     with held:
         if not file.exists():
-            if request.device == "cpu":
-                torch.set_num_threads(request.profile.optimiser.threads)
-            started = time.monotonic()
-            method = create(request.method, changed.profile, request.seed, request.device)
-            method.fit(folder)
-            scored = evaluate(method, changed.profile.data, "val", changed.profile.evaluation)
+            started, method = time.monotonic(), runs.ready(changed)
+            with devices.threads(request.profile.optimiser.threads if request.device == "cpu" else None):
+                method.fit(folder)
+                scored = evaluate(method, changed.profile.data, "val", changed.profile.evaluation)
             metrics = next(iter(scored.meters.values())).compute()
             result = {name: metrics[name] for name in (*CRITERION, "Top-1 CL")}
             with paths.replacing(file) as scratch:
@@ -111,10 +109,10 @@ def search(
     jobs: int = 1,
 ) -> pd.DataFrame:
     """All trials, one row each, the best first. jobs: processes on this machine."""
-    from joblib import Parallel, delayed
-
-    request = runs.Request(shortened(profile, method, share), method, seed, device or runs.default_device())
-    prepare(request)
+    if not open_data(profile.data, "val").boxed:
+        raise UserError("the validation split has no boxes, so nothing says which settings are better; draw some")
+    request = runs.Request(shortened(profile, method, share), method, seed, device or devices.default())
+    runs.ready(request).share()
     asked = points(profile, method, trials, seed)
     spread = Parallel(n_jobs=min(jobs, len(asked)), return_as="generator")
     free = spread(delayed(trial)(request, point, False) for point in asked)
@@ -135,19 +133,38 @@ def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
             every.round(3).to_csv(scratch, index=False)
 
 
+def recorded(profile: str) -> pd.DataFrame:
+    """The package's record of trials under a small profile, to be read: settings in words, and which were chosen."""
+    trials = pd.read_csv(paths.TUNING / f"{profile}.csv")
+    best = trials.groupby("method")["criterion"].transform("max")
+    return trials.assign(settings=trials["settings"].map(_words), chosen=trials["criterion"] == best)
+
+
+def _words(settings: str) -> str:
+    """``area 2.0, threshold none`` of the JSON of a trial's settings by full name."""
+    short = {name.rpartition(".")[2]: value for name, value in json.loads(settings).items()}
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in short.items())
+
+
 @command
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tedloc.tune", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tedloc.tune",
+        description=__doc__.split("\n")[0],
+        epilog="Further options are settings of the profile, e.g. --data.root photos",
+    )
     parser.add_argument("--profile", required=True)
     parser.add_argument("--method", required=True)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=EPOCHS, help="share of the epochs that a trial trains")
-    parser.add_argument("--device", default=runs.default_device())
+    parser.add_argument("--device", default=devices.default())
     parser.add_argument("--jobs", type=int, default=1, help="processes on this machine")
     parser.add_argument("--record", action="store_true", help="keep the trials in the package (tedloc/tuning/)")
-    given = parser.parse_args(arguments)
-    profile = profiles.get(given.profile)
+    given, rest = parser.parse_known_args(arguments)
+    if given.record and rest:
+        raise UserError(f"--record keeps the trials of a profile as it is; drop {' '.join(rest)}")
+    profile = profiles.from_command_line(profiles.get(given.profile), rest)
     devices.checked(given.device)
     found = search(profile, given.method, given.trials, given.seed, given.device, given.epochs, given.jobs)
     if given.record:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tedloc.map_store import CHUNK, stored_maps
+from tedloc.training.store import CHUNK, stored_maps
 
 COUNT = 5 * CHUNK + 30  # six chunks, the last one short
 IDS = [f"{i:03d}.jpg" for i in range(COUNT)]

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from conftest import ROOT
-from tedloc import features, profiles, runs
+from tedloc import data, profiles
+from tedloc.runs import run
 from tedloc.settings import Profile, override
 
 PHOTOS = ROOT.parent / "shared" / "data" / "tiny-imagenet-200"
@@ -59,8 +60,8 @@ def shrunken(profile: str = "cub", **changes) -> Profile:
 def use(root: Path, monkeypatch) -> None:
     """Make ``root`` the data folder. What is remembered of the data folder before it is forgotten."""
     monkeypatch.setenv("TEDLOC_DATA", str(root))
-    features.open_data.cache_clear()
-    runs.data_fingerprint.cache_clear()
+    data.open_data.cache_clear()
+    run.data_fingerprint.cache_clear()
 
 
 def pictures(label: int, seed: int) -> Iterator[tuple[np.ndarray, Box]]:

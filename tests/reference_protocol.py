@@ -1,7 +1,7 @@
 """The benchmark's box metrics spelled out, threshold by threshold and contour by contour: slow, and plain to check.
 
 Shares no code with ``tedloc``: what both say must come from the protocol alone. Tests and
-``benchmarks/evaluation.py`` compare ``tedloc.metrics`` with it.
+``benchmarks/evaluation.py`` compare ``tedloc.metrics.meter`` with it.
 """
 
 import cv2

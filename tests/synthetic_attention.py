@@ -2,7 +2,7 @@
 
 import torch
 
-from tedloc.attention import Seen
+from tedloc.backbones.attention import Seen
 
 
 def random_seen(images: int = 3, dim: int = 16, blocks: int = 5, heads: int = 4, side: int = 10) -> Seen:

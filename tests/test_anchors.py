@@ -12,10 +12,15 @@ from tedloc.anchors import (
     closest_pairs,
     coherence,
     cosines,
+    energies,
     family_cosine,
+    geometry,
     mean_abs_cosine,
     orthogonalise,
     permutation_sensitivity,
+    rank,
+    refusal,
+    same_neighbour,
     welch_bound,
 )
 from tedloc.errors import UserError
@@ -175,3 +180,53 @@ def test_families_and_closest_pairs_are_read_off_the_cosines():
     assert np.isnan(family_cosine(anchors, np.arange(4)))
     assert closest_pairs(anchors, 2) == [(0, 1), (0, 3)]
     assert family_cosine(orthogonalise(alike(6, 9), "qr_rows"), np.zeros(6)) == pytest.approx(0, abs=1e-6)
+
+
+TEXTS = {"few": alike(6, 9), "many": alike(9, 6), "twins": alike(6, 9)[[0, 1, 2, 3, 4, 0]]}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_what_is_refused_in_a_few_words_is_what_raises(method, text):
+    if why := refusal(text, method):
+        assert len(why) < 40
+        with pytest.raises(UserError):
+            orthogonalise(text, method)
+    else:
+        assert len(orthogonalise(text, method)) == len(text)
+
+
+def test_a_refusal_says_which_of_the_two_reasons_it_is():
+    assert refusal(TEXTS["many"], "qr_cols") == "needs K ≤ d"
+    assert refusal(TEXTS["twins"], "polar") == "texts span fewer than 6 dimensions"
+
+
+def test_rank_and_energies_are_those_of_the_directions_that_were_put_in():
+    directions = orthogonalise(torch.eye(5), "random", seed=3)
+    vectors = torch.tensor([3.0, 2.0, 1.0])[:, None] * directions[:3]
+    assert rank(vectors) == 3 and rank(torch.cat([vectors, vectors])) == 3 and rank(torch.zeros(2, 4)) == 0
+    assert energies(vectors).tolist() == pytest.approx([9 / 14, 4 / 14, 1 / 14])
+
+
+def test_the_nearest_other_class_is_compared_class_by_class():
+    before = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    assert same_neighbour(before, 2 * before) == 1.0
+    assert same_neighbour(before, before[[0, 2, 1, 3]]) == 0.0  # each has another partner
+    assert same_neighbour(before, torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [0.1, 1.0]])) == 0.75
+
+
+def test_geometry_gives_the_measures_of_what_was_made():
+    text, families = alike(6, 9), np.array([0, 0, 0, 1, 1, 1])
+    made, line = orthogonalise(text, "qr_rows"), geometry(text, "qr_rows", families, permutations=2)
+    assert line["K × d'"] == "6 × 6" and line["coherence"] == coherence(made) and line["Welch bound"] == 0
+    assert line["cos in family"] == family_cosine(made, families)
+    assert line["norm, least"] == pytest.approx(1, abs=1e-5) and line["norm, most"] == pytest.approx(1, abs=1e-5)
+    assert (line["order"], line["order, rotated"]) == permutation_sensitivity(text, "qr_rows", 2)
+    assert "cos in family" not in geometry(text, "none", permutations=1)
+    assert geometry(text.T, "qr_cols") == {"K × d'": "needs K ≤ d"}
+
+
+def test_geometry_takes_cosines_among_the_classes_it_is_given():
+    twins = TEXTS["twins"]
+    assert geometry(twins, "none", permutations=1)["coherence"] == pytest.approx(1)
+    assert geometry(twins, "none", permutations=1, among=np.arange(5))["coherence"] == coherence(twins[:5])

@@ -8,15 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from tedloc.errors import UserError
-from tedloc.losses import (
-    LossSettings,
-    image_classification,
-    knowledge_distillation,
-    patch_classification,
-    total,
-)
-from tedloc.model import Decoder, DecoderSettings, DoublingConv, Output, TeDLoc, anchor_maps, pool
+from tedloc.losses import image_classification, knowledge_distillation, patch_classification, total
+from tedloc.model import Decoder, DoublingConv, Output, TeDLoc, anchor_maps, pool
 from tedloc.sampler import Samples
+from tedloc.settings import DecoderSettings, LossSettings
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -1,19 +1,25 @@
 """Profiles and their settings: all known, changed by name, refused by name."""
 
+import dataclasses
 import subprocess
 
 import pytest
 
-from tedloc import profiles, runs
+from tedloc import fingerprints, paths, profiles, runs
 from tedloc.errors import UserError
 from tedloc.methods import create, optimisers
-from tedloc.settings import override
+from tedloc.settings import DataSettings, as_record, override
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_can_be_made_and_fingerprinted(name):
     profile = profiles.get(name)
-    assert profile.name == name and len(runs.digest(profile)) == 64
+    assert profile.name == name and len(fingerprints.digest(profile)) == 64
+
+
+def test_numbers_mean_something_in_every_profile_but_smoke_and_no_fingerprint_depends_on_that():
+    assert [name for name in profiles.PROFILES if not profiles.get(name).meaningful] == ["smoke"]
+    assert "meaningful" not in {field.name for field in dataclasses.fields(profiles.get("smoke"))}
 
 
 def test_an_unknown_profile_is_named_with_those_that_exist():
@@ -25,6 +31,13 @@ def test_settings_change_by_dotted_name():
     profile = override(profiles.get("smoke"), {"loss.kd": 0, "pseudo_labels.clip_es.affinity": False})
     assert profile.loss.kd == 0.0 and isinstance(profile.loss.kd, float)
     assert profile.pseudo_labels.clip_es.affinity is False
+
+
+def test_settings_that_are_several_values_may_come_as_json():
+    profile = profiles.get("smoke", '{"seeds": [3, 4], "data.only_classes": ["imagewoof"]}')
+    assert profile.seeds == (3, 4) and profile.data.only_classes == ("imagewoof",)
+    with pytest.raises(UserError, match="setting 'loss.kd' cannot be"):
+        profiles.get("smoke", '{"loss.kd": [1.0]}')
 
 
 @pytest.mark.parametrize(
@@ -74,30 +87,6 @@ def test_an_unknown_setting_on_the_command_line_ends_with_code_2(capsys):
     assert exit.value.code == 2 and "loss.lambda" in capsys.readouterr().err
 
 
-def test_comments_and_docstrings_do_not_change_the_code_fingerprint(tmp_path, monkeypatch):
-    package = tmp_path / "tedloc"
-    package.mkdir()
-    monkeypatch.setattr(runs.paths, "PACKAGE", package)
-    (package / "__init__.py").write_text("")
-    (package / "inner.py").write_text("def f():\n    return 1\n")
-
-    def fingerprint(outer: str, inner: str | None = None) -> str:
-        runs.code_fingerprint.cache_clear()
-        (package / "outer.py").write_text(outer)
-        if inner:
-            (package / "inner.py").write_text(inner)
-        return runs.code_fingerprint("tedloc.outer")
-
-    first = fingerprint('"""One."""\nfrom tedloc.inner import f\n\ndef g():\n    """Say."""\n    return f()\n')
-    same = fingerprint('"""Two."""\nfrom tedloc.inner import f  # why\ndef g():\n    """Other."""\n    return f()\n')
-    deeper = fingerprint(
-        '"""Two."""\nfrom tedloc.inner import f\ndef g():\n    """Other."""\n    return f()\n',
-        "def f():\n    return 2\n",
-    )
-    runs.code_fingerprint.cache_clear()
-    assert first == same != deeper
-
-
 def test_variants_share_the_runs_of_methods_that_the_change_does_not_touch():
     profile, changed = profiles.get("smoke"), override(profiles.get("smoke"), {"loss.patch": 0.0})
     assert runs.Request(profile, "cam").folder == runs.Request(changed, "cam").folder
@@ -127,11 +116,29 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
     package = tmp_path / "tedloc"
     package.mkdir()
     (package / "inner.py").write_text("a = 1\n")
+    (tmp_path / "pyproject.toml").touch()  # what a checkout is known by
     own = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], [*own, "commit", "-qm", "first"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    monkeypatch.setattr(runs.paths, "PACKAGE", package)
+    monkeypatch.setattr(paths, "PACKAGE", package)
     committed = runs.provenance()["commit"]
     assert len(committed) == 12
     (package / "inner.py").write_text("a = 2\n")
     assert runs.provenance()["commit"] == f"{committed}+changes"
+
+
+def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default():
+    plain, other = DataSettings(), DataSettings(root="photos")
+    assert "root" not in as_record(plain) and as_record(other) == as_record(plain) | {"root": "photos"}
+    assert as_record(profiles.get("smoke").pseudo_labels)["clip_es"]["siblings"] is True  # all the way down
+
+
+@pytest.mark.parametrize(
+    "method, key",
+    [
+        ("tedloc", "f656abb85e114fe7"),
+        ("c2am", "1eb8b01a62595983"),
+    ],
+)
+def test_checkpoints_of_the_first_edition_still_carry_the_key_of_their_settings(method, key):
+    assert fingerprints.digest(create(method, profiles.get("aviary")).settings()).startswith(key)

@@ -6,9 +6,10 @@ import filelock
 import pandas as pd
 import pytest
 
-from tedloc import features, paths, profiles, tune
+from tedloc import data, paths, profiles, tune
 from tedloc.errors import UserError
 from tedloc.methods import METHODS, create, optimisers
+from tedloc.methods.cam import LinearCAM
 from tedloc.settings import override
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2})
@@ -33,10 +34,10 @@ def test_a_search_looks_at_no_test_image_and_makes_each_trial_once(monkeypatch):
         assert split != "test", "the search opened the test split"
         return opened(settings, split)
 
-    opened = features.open_data
-    for module in ("tedloc.train", "tedloc.methods.trained"):
+    opened = data.open_data
+    for module in ("tedloc.methods", "tedloc.runs.execute"):
         monkeypatch.setattr(f"{module}.open_data", refuse)
-    monkeypatch.setattr(tune, "prepare", lambda request: None)
+    monkeypatch.setattr(LinearCAM, "share", lambda method: None)
     found = tune.search(PROFILE, "cam", trials=2, device="cpu")
     assert list(found["criterion"]) == sorted(found["criterion"], reverse=True) and len(found) == 2
     monkeypatch.setattr(tune, "evaluate", None)  # a second search only reads
@@ -57,11 +58,31 @@ def test_a_trial_shortens_every_stage():
     epochs = [{name: each.epochs for name, each in optimisers(create("c2am", p).own).items()} for p in (full, half)]
     assert epochs == [{"optimiser": 10, "contrast": 5}, {"optimiser": 5, "contrast": 2}]
     assert tune.shortened(full, "tedloc", 0.5).optimiser.epochs == full.optimiser.epochs / 2
+    stepped = override(full, {"optimiser.steps": 100})
+    assert tune.shortened(stepped, "tedloc", 0.5).optimiser == override(stepped, {"optimiser.steps": 50}).optimiser
+
+
+def test_trials_of_changed_settings_are_not_recorded_as_the_profiles(capsys):
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--profile", "smoke", "--method", "cam", "--record", "--data.seed", "1"])
+    assert (
+        stop.value.code == 2 and "keeps the trials of a profile as it is; drop --data.seed" in capsys.readouterr().err
+    )
 
 
 def test_a_method_without_settings_is_refused_by_name():
     with pytest.raises(UserError, match="'clip-es' has no settings"):
         tune.space(PROFILE, "clip-es")
+
+
+def test_the_record_is_read_with_settings_in_words_and_the_chosen_trial_of_each_method():
+    found = tune.recorded("aviary")
+    assert set(found.loc[found["chosen"], "method"]) == set(found["method"])
+    for _, trials in found.groupby("method"):
+        assert trials.loc[trials["chosen"], "criterion"].eq(trials["criterion"].max()).all()
+    assert "learning_rate 0.02, area 2.0" in set(found.loc[found["method"] == "bas", "settings"])
+    assert not found["settings"].str.contains("{").any()
+    assert tune._words('{"methods.ddt.whiten": null}') == "whiten none"
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name.partition(":")[0] == name])

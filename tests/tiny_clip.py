@@ -5,7 +5,7 @@ from functools import cache
 import open_clip
 import torch
 
-from tedloc.clip import Clip
+from tedloc.backbones.clip import Clip
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}

@@ -1,4 +1,4 @@
-"""``.. package-api:: tedloc`` documents every module of a package, as they are found.
+"""``.. package-api:: tedloc.model tedloc.data`` documents modules, and every module of a package as they are found.
 
 Docstrings here are written to be read in the source: plain English, with columns and lists laid out by spaces.
 ``to_rst`` shows them so on a page: paragraphs flow, columns become definitions, anything else that is indented
@@ -18,6 +18,9 @@ MARKUP = re.compile(r"(``.+?``|:\w+:`[^`]+`)", re.DOTALL)
 # "name:  text", "name  text" or "first, second: text": what a name means
 COLUMN = re.compile(r"^(?:(?P<term>\S(?:.{0,38}?\S)??):?\s{2,}|(?P<name>[\w.`*]+(?:, [\w.`*]+)*):\s)(?P<text>\S.*)$")
 ITEM = re.compile(r"^(?P<mark>[-*]|\d+\.) +(?P<text>\S.*)$")
+
+
+OWN = "   :ignore-module-all:"  # what a room's face hands on stands with the module that defines it
 
 
 def escape(text: str) -> str:
@@ -60,21 +63,22 @@ def to_rst(docstring: str) -> str:
     return "\n\n".join(blocks)
 
 
-def modules(package: str) -> list[str]:
-    """The package and all its modules, parents first; private ones are left out."""
-    found = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-    names = [package, *(module.name for module in found)]
+def modules(name: str) -> list[str]:
+    """A module; or a package and all its modules, parents first; private ones are left out."""
+    found = pkgutil.walk_packages(getattr(importlib.import_module(name), "__path__", ()), f"{name}.")
+    names = [name, *(module.name for module in found)]
     return [name for name in names if not any(part.startswith("_") for part in name.split("."))]
 
 
 class PackageApi(SphinxDirective):
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self):
         sections = nodes.section()
         sections.document = self.state.document
-        for name in modules(self.arguments[0]):
-            text = [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", ""]
+        for name in (name for each in self.arguments[0].split() for name in modules(each)):
+            text = [name, "-" * len(name), "", f".. automodule:: {name}", "   :members:", OWN, ""]
             self.state.nested_parse(StringList(text, source=name), 0, sections, match_titles=1)
         return sections.children
 

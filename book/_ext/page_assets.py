@@ -3,9 +3,9 @@
 A page that is opened from the disk may load a script, and nothing else: browsers refuse it every other file. So data
 travels as a script that puts it, gzipped and in base64, into ``window.tedlocAssets`` by its path below ``_static``.
 
-Notebooks bring such data in the metadata of their outputs (see ``tedloc.try_it``). ONNX Runtime, which runs a model in
-the browser, comes from npm like MathJax; where npm has not installed it, it is left out, and the page says so. No such
-file may lie below the book's own ``_static``: Jupyter Book 1 adds every script there to every page.
+Notebooks bring such data in the metadata of their outputs (see ``tedloc.book.try_it``). ONNX Runtime, which runs a
+model in the browser, comes from npm like MathJax; where npm has not installed it, it is left out, and the page says so.
+No such file may lie below the book's own ``_static``: Jupyter Book 1 adds every script there to every page.
 """
 
 import base64

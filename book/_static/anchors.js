@@ -1,6 +1,6 @@
 /* The anchors explorer: cosines between class names' embeddings, before and after orthogonalization.
-   It draws what tedloc/anchors_explorer.py computed and embedded as JSON; attributes of the element say what it shows
-   (tedloc/explorer.py lists them). Nothing is loaded. Without an element of its class this script does nothing. */
+   It draws what tedloc/book/anchors_explorer.py computed and embedded as JSON; attributes of the element say what it shows
+   (tedloc/book/explorer.py lists them). Nothing is loaded. Without an element of its class this script does nothing. */
 (() => {
   "use strict";
   const SIDE = 640; // canvas pixels of a matrix

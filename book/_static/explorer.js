@@ -1,5 +1,5 @@
 /* The localization explorer: image, method and threshold give outline, box, IoU and accuracy.
-   It draws what tedloc/explorer.py computed and embedded as JSON; that file documents the data and the attributes in
+   It draws what tedloc/book/explorer.py computed and embedded as JSON; that file documents the data and the attributes in
    which the element says what it shows. Nothing is loaded. Without an element of its class this script does nothing. */
 (() => {
   "use strict";
@@ -11,7 +11,7 @@
   const percent = (value) => `${value.toFixed(1)} %`;
   const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-  /* ---- From the stored map to bytes: tedloc.explorer.enlarged, step for step ---- */
+  /* ---- From the stored map to bytes: tedloc.book.explorer.enlarged, step for step ---- */
 
   // Half-precision floats, little-endian, as numbers.
   function halves(text) {

@@ -50,7 +50,7 @@
   }
 
   /* An RGBA picture (Uint8 array, width x height) as RGB bytes of size x size; rounded to bytes between the passes.
-     Which pass comes first decides some roundings; the rule is that of Pillow 13. tedloc.encoders.to_input. */
+     Which pass comes first decides some roundings; the rule is that of Pillow 13. tedloc.backbones.encoders.to_input. */
   function resize(rgba, width, height, size) {
     const rgb = new Uint8Array(3 * width * height);
     for (let i = 0, j = 0; j < rgb.length; i++) if (i % 4 < 3) rgb[j++] = rgba[i];
@@ -79,7 +79,7 @@
   }
 
   /* A map (h x w) as bytes of a grid x grid map: enlarged, stretched to 0..1, times 255 with the fraction cut off.
-     tedloc.boxes.to_grid and to_bytes. */
+     tedloc.metrics.boxes.to_grid and to_bytes. */
   function toBytes(map, h, w, grid) {
     const low = Math.min(...map), high = Math.max(...map), bytes = new Uint8Array(grid * grid);
     if (!(Number.isFinite(low) && Number.isFinite(high)) || low === high) return bytes;
@@ -158,7 +158,7 @@
   }
 
   /* The protocol's box of a byte map at a threshold: around the contour of largest area, its right and lower edge one
-     pixel outside, cut at the border; 0, 0, 0, 0 where nothing is above. tedloc.boxes.largest_box. */
+     pixel outside, cut at the border; 0, 0, 0, 0 where nothing is above. tedloc.metrics.boxes.largest_box. */
   function largestBox(bytes, grid, threshold) {
     let top = 0;
     for (const b of bytes) top = Math.max(top, b);

@@ -1,5 +1,5 @@
 /* The page "Try it on your image": runs the exported model on a picture, in the reader's browser, also from file://.
-   Data and state are those that tedloc/try_it.py documents. Model and runtime are scripts that are loaded when the
+   Data and state are those that tedloc/book/try_it.py documents. Model and runtime are scripts that are loaded when the
    first picture is chosen: from the disk a page may load nothing but scripts. */
 (() => {
   "use strict";

@@ -1,27 +1,28 @@
 """Image sets: what every data set gives, and how one is opened by name.
 
 Adding a data set takes one file with a function ``open(split, **settings) -> ImageSet`` and one line in
-``DATASETS``.
+``tedloc.data.registry``.
 """
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
+import cv2
 import numpy as np
+from tqdm.auto import tqdm
 
+from tedloc.data.registry import DATASETS
 from tedloc.errors import UserError, choose
+from tedloc.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
-
-# name -> module with ``open(split, **settings)``
-DATASETS = {
-    "aviary": "tedloc.data.aviary",
-    "tiny-imagenet": "tedloc.data.tiny_imagenet",
-    "cub": "tedloc.data.cub",
-    "ilsvrc": "tedloc.data.ilsvrc",
-}
+BATCH = 50  # images that are read and looked at together
+# Settings of one data set alone, handed to it where they are set.
+OWN = {"folder": ("root", "boxes", "classes", "splits"), "imagenette": ("only_classes",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,19 @@ class ImageSet(ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def boxed(self) -> bool:
+        """Whether the split has boxes, so that localization can be scored on it: photos of one's own may have none."""
+        return any(map(len, self.boxes))
+
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises ``UserError`` naming the file when it cannot be read."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """The image at the size that its boxes refer to, for figures; as it is where that is not known."""
+        image, (width, height) = self.image(index), self.sizes[index].tolist()
+        return cv2.resize(image, (width, height)) if width and image.shape[:2] != (height, width) else image
 
     def mask(self, index: int) -> np.ndarray | None:
         """(H, W) bool mask of the object, or None where the data set has none."""
@@ -91,3 +102,30 @@ def _check_class_names(dataset: str, names: list[str]) -> None:
         if not name.strip() or (other := seen.setdefault(" ".join(name.casefold().split()), number)) != number:
             same = f"the name {name!r}, as class {other} has" if name.strip() else "no name"
             raise UserError(f"data set {dataset!r}: class {number} has {same}; rename one: prompts are made of names")
+
+
+def of_imagenet(name: str) -> bool:
+    """Whether a data set's classes are ImageNet's, so that its splits have ``wnids``; its module says so, no photo is
+    needed."""
+    choose("data set", name, DATASETS)
+    return getattr(import_module(DATASETS[name]), "OF_IMAGENET", False)
+
+
+@functools.lru_cache(maxsize=6)
+def open_data(settings: DataSettings, split: str) -> ImageSet:
+    """One split of the data that the settings name."""
+    photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
+    given = {}
+    for owner, names in OWN.items():
+        own = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+        if own and settings.name != owner:
+            raise UserError(f"data.{min(own)} is of data set {owner!r}, not {settings.name!r}; add --data.name {owner}")
+        given |= own
+    return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos, **given)
+
+
+def batches(images: ImageSet, description: str, size: int = BATCH) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """(indices, RGB images) in order, with a progress bar."""
+    for start in tqdm(range(0, len(images), size), desc=description, unit="batch"):
+        index = np.arange(start, min(start + size, len(images)))
+        yield index, [images.image(i) for i in index]

@@ -4,7 +4,7 @@ Twenty target species: five families (plumage, bill and tail, such as "grey finc
 (crimson, golden or azure crown; crimson crown with a white wing bar). Inside a family only the crown or the
 bar differs, and some families differ in the bill or the tail alone, so a classifier needs a part of a few
 pixels and its map tends to miss the bird. All other combinations make up the pre-training split of the
-towers (``tedloc.towers``); no target species is in it.
+towers (``tedloc.backbones.towers``); no target species is in it.
 
 An image is a pure function of (seed, split, id): nothing depends on order, and what the cache keeps can be drawn again.
 """

@@ -5,7 +5,6 @@ are in the picture, and can leave out crown and wing bar, as captions on the web
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import astuple, replace
 from functools import partial
 from multiprocessing import get_context
@@ -112,16 +111,6 @@ def from_attribute_row(row: np.ndarray) -> tuple[Bird | None, tuple[str, ...]]:
     """The inverse of ``attribute_row``."""
     bird = None if row[0] < 0 else Bird(*(v[i] for v, i in zip(ATTRIBUTES.values(), row[:5], strict=True)))
     return bird, tuple(w for w, there in zip(BACKGROUND_WORDS, row[5:], strict=True) if there)
-
-
-def captioned(
-    seed: int = 0, *, count: int = IMAGES, drop_details: float = 0.0
-) -> Iterator[tuple[np.ndarray, str, np.ndarray]]:
-    """Yield (image, caption, attribute row) of the pre-training split, one by one."""
-    (rng,) = generators(f"{seed}/captions", 1)
-    for n in range(count):
-        image, bird, words = pretraining_image(n, seed)
-        yield image, caption(bird, words, rng, drop_details=drop_details), attribute_row(bird, words)
 
 
 def _render_chunk(start: int, seed: int, size: int) -> tuple[int, np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """Every method under one protocol: the same images, the same verbs, the same evaluation.
 
-A method is one file with one class and one line in ``tedloc.methods.registry``. It says
+A method is one file with one class and one line in ``tedloc.methods.registry``. It is asked by verbs:
 
-    fit(folder)      train, resuming from ``folder`` where it can; nothing to do for a training-free method
-    predict(split)   for every batch of a split, one score map and one row of class scores per *route*
+    share()                  compute what several runs read (features, pseudo-labels)
+    fit(folder)              train, resuming from ``folder`` where it can; nothing to do for a training-free method
+    localize(split, index)   for some images of a split, one score map and one row of class scores per *route*
+    true_maps(split, index)  the maps of the true class in [0, 1], if the method is to teach TeD-Loc
 
 A route is one way of getting a map: "true" localises the ground-truth class, "pred" the predicted one; a
 class-agnostic method has one route of its own name. The first route is the method's headline. A method that
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from tedloc.data import ImageSet, open_data
 from tedloc.errors import UserError, choose
 from tedloc.methods.registry import METHODS
-from tedloc.settings import OptimiserSettings, Profile, override
+from tedloc.settings import OptimiserSettings, Profile, as_record, override
 
 
 class Route(NamedTuple):
@@ -35,6 +40,23 @@ class Route(NamedTuple):
     maps: Tensor
     scores: Tensor
     boxes: Tensor | None = None
+
+
+class Shape(NamedTuple):
+    """What a network is built for. dim: channels of its input; grid: (h, w) of the patch embeddings it is given, None
+    where it takes images; classes: K."""
+
+    dim: int
+    grid: tuple[int, int] | None
+    classes: int
+
+
+class Teacher(NamedTuple):
+    """A method whose maps of the true class a run is taught with, under its own profile and seed."""
+
+    method: str
+    profile: Profile
+    seed: int
 
 
 class Prediction(NamedTuple):
@@ -59,14 +81,18 @@ class Method(ABC):
     seeded: ClassVar[bool] = True  # False: nothing in it is random, one run is all
     uses: ClassVar[tuple[str, ...]] = ("data", "evaluation")  # the profile's parts that its result depends on
     builds_on: ClassVar[tuple[str, ...]] = ()  # methods that it trains first; it depends on their own settings too
+    true_route: ClassVar[str | None] = (
+        "true"  # whose map shows the true class; None: boxes alone, nothing to teach with
+    )
+    teacher_folder: Path | None = None  # where the teacher's finished run lies, if one was made (tedloc.runs)
     # The method's own settings: a frozen dataclass by scale. "CUB" and "ILSVRC" hold the published values, "small"
     # what was chosen on validation for the small profiles (same budget for every method: see the chapter).
     SETTINGS: ClassVar[Mapping[str, Any]] = {}
     SEARCH: ClassVar[Mapping[str, tuple]] = {}  # values to try by setting, for tedloc.tune; own settings if there are
 
-    def __init__(self, profile: Profile, seed: int = 0, device: str = "cpu", variant: str = ""):
+    def __init__(self, profile: Profile, seed: int = 0, device: str = "cpu", variant: str = "", own: Any = None):
         self.profile, self.seed, self.device, self.variant = profile, seed, device, variant
-        self.own = self._own_settings()
+        self.own = self._own_settings() if own is None else own
 
     def _own_settings(self) -> Any:
         """The method's own settings under this profile: by scale, then the profile's changes, then its limit."""
@@ -92,11 +118,11 @@ class Method(ABC):
     def own_settings(self) -> dict[str, Any]:
         """The method's own settings and those of the methods that it builds on, by name."""
         others = (create(name, self.profile) for name in self.builds_on)
-        return {each.base_name: dataclasses.asdict(each.own) for each in (self, *others) if each.own is not None}
+        return {each.base_name: as_record(each.own) for each in (self, *others) if each.own is not None}
 
     def settings(self) -> dict[str, Any]:
         """The settings that this method's result depends on."""
-        parts = {name: dataclasses.asdict(getattr(self.profile, name)) for name in self.uses}
+        parts = {name: as_record(getattr(self.profile, name)) for name in self.uses}
         return parts | {"own": self.own_settings(), "seed": self.seed, "variant": self.variant}
 
     def applies(self) -> bool:
@@ -116,12 +142,56 @@ class Method(ABC):
         """The method's rows in a table of results: label -> route (None: the headline)."""
         return {self.title: None}
 
+    def images(self, split: str) -> ImageSet:
+        """One split of the profile's data."""
+        return open_data(self.profile.data, split)
+
+    def labels(self, split: str, index: np.ndarray) -> Tensor:
+        """(B,) true classes of some images of a split, on the method's device."""
+        return torch.from_numpy(self.images(split).labels[index]).to(self.device)
+
+    def stages(self) -> dict[str, OptimiserSettings]:
+        """How each stage of its training is optimised, by the full name of the setting."""
+        return {f"methods.{self.base_name}.{name}": each for name, each in optimisers(self.own).items()}
+
+    def search(self) -> dict[str, tuple]:
+        """Values to try, by the full name of the setting."""
+        return {f"methods.{self.base_name}.{name}": values for name, values in self.SEARCH.items()}
+
+    def teacher(self) -> Teacher | None:
+        """The method that teaches this one, if one does."""
+        return None
+
+    def code(self) -> tuple[str, ...]:
+        """The modules, by name, whose code its result depends on: its own, and those that it looks up by name."""
+        return type(self).__module__, *(module_of(name) for name in self.builds_on)
+
+    def share(self) -> None:
+        """Compute what several runs read, so that runs side by side only read it."""
+
     def fit(self, folder: Path | None = None) -> None:
         """Train. Checkpoints and log go to ``folder``."""
 
     @abstractmethod
-    def predict(self, split: str) -> Iterator[Prediction]:
-        """Maps and scores of a split, batch by batch, in order."""
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
+        """Maps and scores of the images at some positions (B,) of a split, by route; the headline first."""
+
+    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
+        """Maps and scores of a split, batch by batch, in order.
+
+        part: (r, n) for the r-th of n processes, which takes every n-th batch. The batches stay the same ones.
+        """
+        size, count = self.profile.evaluation.batch_size, len(self.images(split))
+        starts = range(part[0] * size, count, part[1] * size)
+        for start in tqdm(starts, f"{self.title} {split}", unit="batch", leave=False, delay=5, disable=part[0] > 0):
+            index = np.arange(start, min(start + size, count))
+            yield Prediction(index, self.localize(split, index))
+
+    def true_maps(self, split: str, index: np.ndarray) -> Tensor:
+        """(B, h, w) maps of the true class (``true_route``), each brought to [0, 1]; zeros where one is flat."""
+        maps = self.localize(split, index)[self.true_route].maps.float()
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        return torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
 
     def modules(self) -> dict[str, nn.Module]:
         """What inference runs, part by part; for counting parameters."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.trained import Batch, Trained
 from tedloc.settings import OptimiserSettings
 
@@ -91,8 +91,8 @@ class BAS(Trained):
     }
     SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.04), "area": (1.2, 1.6, 2.0)}
 
-    def network(self) -> BASNet:
-        return BASNet(self.stored("train").dim, self.classes, self.own.width)
+    def network(self, shape: Shape) -> BASNet:
+        return BASNet(shape.dim, shape.classes, self.own.width)
 
     def loss(self, net: BASNet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         x, labels = batch.x, batch.labels

@@ -33,14 +33,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import boxes as mapping
-from tedloc.features import open_data
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.ddt import border, component_box
 from tedloc.methods.psol import PSOL, BoxRegressor, RegressorSettings
 from tedloc.methods.trained import Batch, Trained, subfolder
-from tedloc.metrics import LocalizationMeter
+from tedloc.metrics import boxes as mapping
+from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import OptimiserSettings
+from tedloc.training import distributed
 
 COSINES = (5e-4, 0.9995)  # published: keeps both logarithms finite
 MEMORY = 0.1  # weight of the newest batch in the running border share; as in batch norm
@@ -61,8 +61,8 @@ class Foreground(nn.Module):
     @torch.no_grad()
     def watch(self, p: Tensor) -> None:
         """Take a batch's P into the running border share."""
-        here = (p[:, border(tuple(p.shape[1:])).to(p.device)] > 0.5).float().mean()
-        self.border_share.lerp_(here, MEMORY)
+        here = (p[:, border(tuple(p.shape[1:])).to(p.device)] > 0.5).float()
+        self.border_share.lerp_(distributed.gathered(here).mean(), MEMORY)
 
     def maps(self, z: Tensor) -> Tensor:
         """(B, h, w): P, inverted where the border says that it shows the background."""
@@ -76,11 +76,14 @@ def parts(x: Tensor) -> Tensor:
 
 
 def contrast(z: Tensor, p: Tensor, alpha: float) -> dict[str, Tensor]:
-    """The three terms of L by name. z: (B, C, h, w) features, none negative; p: (B, h, w), B at least 2."""
-    f = F.normalize(torch.einsum("bchw,bhw->bc", z, p), dim=1)
-    b = F.normalize(torch.einsum("bchw,bhw->bc", z, 1 - p), dim=1)
-    apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
-    return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
+    """The three terms of L by name, over the images of all processes, at least 2. z: (B, C, h, w) features, none
+    negative; p: (B, h, w)"""
+    with torch.autocast(z.device.type, enabled=False):  # in bf16 a cosine of 0.9995 is 1
+        z, p = z.float(), p.float()
+        f, b = (F.normalize(torch.einsum("bchw,bhw->bc", z, side), dim=1) for side in (p, 1 - p))
+        f, b = distributed.gathered(f), distributed.gathered(b)
+        apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
+        return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
 
 
 def together(u: Tensor, alpha: float) -> Tensor:
@@ -115,15 +118,14 @@ class ForegroundStage(Trained):
     title = "C2AM's foreground"
 
     def __init__(self, method: "C2AM"):
-        super().__init__(method.profile, method.seed, method.device)
-        self.own = method.own
+        super().__init__(method.profile, method.seed, method.device, own=method.own)
 
     @property
     def optimiser(self) -> OptimiserSettings:
         return self.own.contrast
 
-    def network(self) -> Foreground:
-        return Foreground(self.stored("train").dim)
+    def network(self, shape: Shape) -> Foreground:
+        return Foreground(shape.dim)
 
     def loss(self, net: Foreground, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         z = parts(batch.x)
@@ -140,6 +142,7 @@ class C2AM(PSOL):
     """Routes: ``box``, the regressor's, and ``map``, the foreground it learnt from; both class-agnostic."""
 
     title = "C2AM"
+    true_route = "map"
     paper_row = "C2AM"
     # Published: 20 epochs on CUB, 5 on ILSVRC, for P; its batch size, kind and rate here are ours. The
     # regressor is PSOL's.
@@ -175,7 +178,7 @@ class C2AM(PSOL):
 
     def threshold(self) -> float:
         """Where MaxBoxAcc at IoU 0.5 is highest on the split that may choose; the lowest of equals."""
-        images = open_data(self.profile.data, self.threshold_split)
+        images = self.images(self.threshold_split)
         meter = LocalizationMeter(grid=self.profile.evaluation.grid, step=self.own.step)
         for index, maps in self.maps(self.threshold_split):
             ids, boxes = [images.ids[i] for i in index], [images.boxes[i] for i in index]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import anchor_maps
 from tedloc.settings import OptimiserSettings
@@ -32,8 +32,8 @@ class LinearCAM(Trained):
     }
     SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.05, 0.1)}
 
-    def network(self) -> nn.Linear:
-        return nn.Linear(self.stored("train").dim, self.classes)
+    def network(self, shape: Shape) -> nn.Linear:
+        return nn.Linear(shape.dim, shape.classes)
 
     def loss(self, net: nn.Linear, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return F.cross_entropy(net(batch.x.mean((2, 3))), batch.labels), {}

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT, Seen
+from tedloc.backbones.attention import AttentionViT, Seen
+from tedloc.methods import Shape
 from tedloc.methods.trained import Batch
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings, min_max, semantic_head
 from tedloc.settings import OptimiserSettings
@@ -136,9 +137,9 @@ class CATR(TSCAM):
         ),  # published
     }
 
-    def network(self) -> CATRNet:
+    def network(self, shape: Shape) -> CATRNet:
         backbone = self.backbone()
-        return CATRNet(backbone, semantic_head(backbone.dim, self.classes), self.classes, self.own.early)
+        return CATRNet(backbone, semantic_head(backbone.dim, shape.classes), shape.classes, self.own.early)
 
     def loss(self, net: CATRNet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         losses = net.losses(net.backbone(batch.x), batch.labels, self.own.lowest)

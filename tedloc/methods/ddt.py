@@ -24,12 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc import engine
-from tedloc.features import open_data
-from tedloc.methods import Route, create
+from tedloc.fingerprints import digest
+from tedloc.methods import Route, Shape, create
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import Trained, subfolder
-from tedloc.runs import digest
+from tedloc.training import engine
 
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
 
@@ -68,6 +67,10 @@ class WithClassifier(Trained):
     def fit_classifier(self, folder: Path | None) -> None:
         self.classifier = create("cam", self.profile, self.seed, self.device)
         self.classifier.fit(subfolder(folder, "classifier"))
+
+    def untrained(self, shape: Shape) -> dict[str, nn.Module]:
+        self.classifier = create("cam", self.profile, self.seed, self.device)
+        return super().untrained(shape) | {"classifier": self.classifier.untrained(shape)["network"]}
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, K) class scores of standardised patch embeddings (B, C, h, w)."""
@@ -112,8 +115,8 @@ class DDT(WithClassifier):
     SEARCH = {"whiten": (None, 0.1, 1.0)}
     loss = None  # nothing is learnt by steps
 
-    def network(self) -> Directions:
-        return Directions(self.classes, self.stored("train").dim)
+    def network(self, shape: Shape) -> Directions:
+        return Directions(shape.classes, shape.dim)
 
     def fit(self, folder: Path | None = None) -> None:
         self.fit_classifier(folder)
@@ -126,7 +129,7 @@ class DDT(WithClassifier):
         if checkpoint and checkpoint.exists():
             engine.load(self.net, checkpoint, key)
             return
-        labels = open_data(self.profile.data, "train").labels
+        labels = self.images("train").labels
         whitening = self.whitening(len(labels))
         for c in range(self.classes):
             mean, covariance, at_border = self.moments(np.flatnonzero(labels == c))
@@ -171,7 +174,7 @@ class DDT(WithClassifier):
 
         Components are of patches: nothing is interpolated, as with the nearest neighbour.
         """
-        labels = torch.from_numpy(open_data(self.profile.data, "train").labels)
+        labels = torch.from_numpy(self.images("train").labels)
         found = []
         for part in self.parts(np.arange(len(labels))):
             a = self.net[1](self.net[0](self.input("train", part)), labels[part].to(self.device))

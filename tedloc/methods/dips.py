@@ -31,20 +31,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import paths, sampler
-from tedloc.attention import AttentionViT
-from tedloc.data import ImageSet
-from tedloc.encoders import in_reach
-from tedloc.features import open_data
+from tedloc import fingerprints, paths, sampler
+from tedloc.backbones.attention import AttentionViT
+from tedloc.backbones.encoders import in_reach
+from tedloc.data import ImageSet, batches
+from tedloc.data.registry import DATASETS
 from tedloc.losses import patch_classification
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.model import Decoder
-from tedloc.pseudo_labels import batches
-from tedloc.runs import digest, environment_fingerprint
-from tedloc.sampler import SamplerSettings
-from tedloc.settings import DecoderSettings, OptimiserSettings
+from tedloc.settings import DecoderSettings, OptimiserSettings, SamplerSettings
 
 SCORED = 256  # images whose regions are scored at once
 DINO = "timm/vit_small_patch16_224.dino"  # the published proposals' ViT
@@ -92,7 +89,7 @@ def best(maps: Tensor, classifier: nn.Module, x: Tensor, labels: Tensor, count: 
 def train_proposals(images: ImageSet, vit: dict, heads: int, device: str, code: str) -> np.ndarray:
     """The proposals (N, n, h, w) uint8 of a split, computed once and cached. vit: arguments of
     ``AttentionViT``."""
-    key = digest([images.fingerprint(), vit, heads, device, code])
+    key = fingerprints.digest([images.fingerprint(), vit, heads, device, code])
     target = paths.cache() / "proposals" / f"{images.name}-{images.split}-{key[:20]}.npy"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +135,7 @@ class DiPS(Trained):
     """One route, ``map``, of no class. Scores: the class head."""
 
     title = "DiPS"
+    true_route = "map"
     uses = ("data", "encoder", "decoder")
     builds_on = ("cam",)
     SETTINGS = {
@@ -157,8 +155,8 @@ class DiPS(Trained):
     def lacks(self) -> str | None:
         return None if in_reach(self.proposer) else f"a ViT such as {self.proposer} (model hub)"
 
-    def network(self) -> DiPSNet:
-        return DiPSNet(self.stored("train").dim, self.classes, self.profile.decoder)
+    def network(self, shape: Shape) -> DiPSNet:
+        return DiPSNet(shape.dim, shape.classes, self.profile.decoder)
 
     def fit(self, folder: Path | None = None) -> None:
         self.scorer = LinearCAM(self.profile, self.seed, self.device)
@@ -168,14 +166,14 @@ class DiPS(Trained):
     @torch.inference_mode()
     def prepare(self) -> None:
         """Proposals of the training images, (N, kept, h, w) uint8, the best first."""
-        e, images = self.profile.encoder, open_data(self.profile.data, "train")
+        e, images = self.profile.encoder, self.images("train")
         same = self.proposer == e.name
         vit = {
             "name": self.proposer,
             "image_size": e.image_size if same else None,
             "weights": e.weights if same else None,
         }
-        code = environment_fingerprint(type(self).__module__, data=images.name)
+        code = fingerprints.environment(type(self).__module__, DATASETS[self.profile.data.name])
         found = torch.from_numpy(train_proposals(images, vit, self.own.heads, self.device, code))
         labels, kept = torch.from_numpy(images.labels), []
         for index in torch.arange(len(images)).split(SCORED):
@@ -186,11 +184,11 @@ class DiPS(Trained):
 
     def loss(self, net: DiPSNet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         g, scores = net(batch.x)
-        which = torch.randint(self.proposals.shape[1], (len(g),), generator=batch.generator, device=g.device)
+        which = batch.draws.randint(self.proposals.shape[1])
         maps = self.proposals[batch.index, which.cpu()].to(g.device) / 255
         maps = torch.where(batch.mirrored[:, None, None], maps.flip(-1), maps)
         pools = sampler.pools(sampler.to_grid(maps, tuple(g.shape[1:])), self.own.sampler)
-        samples = sampler.sample(*pools, self.own.sampler.samples, batch.generator)
+        samples = sampler.sample(*pools, self.own.sampler.samples, batch.draws)
         partial, image = patch_classification(g, samples), F.cross_entropy(scores, batch.labels)
         return partial + image, {"partial CE": partial.detach(), "CE": image.detach()}
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.attention import AttentionViT
-from tedloc.encoders import in_reach
-from tedloc.features import open_data
+from tedloc.backbones.attention import AttentionViT
+from tedloc.backbones.encoders import in_reach
+from tedloc.methods import Shape
 from tedloc.methods.trained import Trained
 
 DEIT_S = "timm/deit_small_patch16_224.fb_in1k"  # the published backbone of TS-CAM, SCM, LCTR and CATR
@@ -15,7 +15,6 @@ DEIT_S = "timm/deit_small_patch16_224.fb_in1k"  # the published backbone of TS-C
 class FineTunedViT(Trained):
     """``self.own.backbone`` names the ViT; None: the profile's encoder where that is one, else DeiT-S."""
 
-    inputs = "images"
     uses = ("data", "encoder")
 
     @property
@@ -32,6 +31,13 @@ class FineTunedViT(Trained):
     def lacks(self) -> str | None:
         return None if in_reach(self.backbone_name) else f"{self.backbone_name.removeprefix('timm/')} (model hub)"
 
+    @property
+    def shape(self) -> Shape:
+        return Shape(3, None, self.classes)
+
+    def share(self) -> None:
+        """Nothing: it is trained on images."""
+
     def front(self) -> nn.Module:
         return nn.Identity()
 
@@ -40,7 +46,7 @@ class FineTunedViT(Trained):
         return 1 + self.profile.encoder.mirror
 
     def input(self, split: str, index: np.ndarray, view: np.ndarray | int = 0) -> Tensor:
-        images = open_data(self.profile.data, split)
+        images = self.images(split)
         x = self.preprocess([images.image(i) for i in index]).to(self.device)
         mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x)

@@ -7,7 +7,7 @@ the class at the same place:
     f_r   representative: of "a photo of a <new token>"; the token's embedding v, one a class, is learned
     f_d   discriminative: of the class's name, as the frozen text encoder knows it
 
-With z_t the noisy latent of an image and e the noise in it (see ``tedloc.latent_diffusion``),
+With z_t the noisy latent of an image and e the noise in it (see ``tedloc.backbones.latent_diffusion``),
 
     stage 1   min over v      ||e - U(z_t, t, f_r)||^2             v starts from a word of the name
     stage 2   min over U      ||e - U(z_t, t, 0.5 f_r + 0.5 f_d)||^2
@@ -18,7 +18,7 @@ The class comes from a separate classifier, here the linear one on the frozen en
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc import engine, paths
+from tedloc import paths
+from tedloc.backbones.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
 from tedloc.errors import UserError
-from tedloc.features import open_data
-from tedloc.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
-from tedloc.methods import Method, Prediction, Route
+from tedloc.fingerprints import digest
+from tedloc.methods import Method, Route
 from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import subfolder
-from tedloc.runs import digest
 from tedloc.settings import OptimiserSettings
+from tedloc.training import engine
+from tedloc.training.distributed import Draws
 
 # After these openings the class's token stands at place 5, as published. Which seven were published is not in
 # our sources.
@@ -157,7 +158,6 @@ class GenPromp(Method):
     paper_row = "GenPromp"
     uses = ("data", "encoder")
     builds_on = ("cam",)
-    inputs = "features"  # of the classifier
     _latents: Tensor | None = None
     SETTINGS = {
         # Ours: as many steps as the small profiles' time allows, at rates for a small model.
@@ -223,15 +223,18 @@ class GenPromp(Method):
 
     @property
     def classes(self) -> int:
-        return len(open_data(self.profile.data, "train").class_names)
+        return len(self.images("train").class_names)
 
     def build(self) -> None:
         """The pre-trained model, the prompts, and the class tokens where they start."""
         self.model = load_diffusion(self.weights, self.device)
         templates = AVIARY_TEMPLATES if self.weights == AVIARY else TEMPLATES
-        self.prompts = Prompts(self.model, open_data(self.profile.data, "train").class_names, templates)
+        self.prompts = Prompts(self.model, self.images("train").class_names, templates)
         table = self.model.text.vocabulary.table.weight
         self.tokens = ClassTokens(torch.stack([table[ids].mean(0) for ids in self.prompts.class_words]))
+
+    def share(self) -> None:
+        LinearCAM(self.profile, self.seed, self.device).share()
 
     def fit(self, folder: Path | None = None) -> None:
         self.classifier = LinearCAM(self.profile, self.seed, self.device)
@@ -241,7 +244,7 @@ class GenPromp(Method):
 
     def fit_prompts(self, folder: Path | None = None) -> None:
         """Both stages, each in a folder of its own."""
-        own, count = self.own, len(open_data(self.profile.data, "train"))
+        own, count = self.own, len(self.images("train"))
         self.train_stage(self.tokens, own.tokens, count, self.representative, subfolder(folder, "tokens"))
         self.train_stage(
             self.model.unet,
@@ -250,7 +253,7 @@ class GenPromp(Method):
             lambda labels, template: self.mixed(own.train_share, labels, template),
             subfolder(folder, "unet"),
         )
-        self._latents = None
+        self._latents, self.text = None, self.test_text()
 
     def train_stage(
         self,
@@ -266,19 +269,16 @@ class GenPromp(Method):
         if checkpoint and checkpoint.exists():
             engine.load(module, checkpoint, key)
         else:
-            labels = torch.from_numpy(open_data(self.profile.data, "train").labels)
+            labels = torch.from_numpy(self.images("train").labels)
             # the engine numbers the images from 0; which they are, the seed says
             drawn = torch.randperm(len(labels), generator=engine.generator_for(self.seed, 0)).numpy()
             views, templates = 1 + self.profile.encoder.mirror, self.prompts.representative.shape[1]
 
-            def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-                index, size = drawn[index], (len(index),)
-                view, template = (
-                    torch.randint(choices, size, generator=generator, device=self.device)
-                    for choices in (views, templates)
-                )
-                latent = self.latents(index, view.cpu())
-                return self.model.loss(latent, text(labels[index].to(self.device), template), generator), {}
+            def step(net: nn.Module, index: np.ndarray, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+                index, view, template = drawn[index], draws.randint(views), draws.randint(templates)
+                latent, words = self.latents(index, view.cpu()), text(labels[index].to(self.device), template)
+                noise, t = draws.randn(*latent.shape[1:]), draws.randint(len(self.model.kept_signal))
+                return self.model.loss(latent, words, noise, t), {}
 
             module.requires_grad_(True)
             engine.train(module, step, count, optimiser, self.seed, folder, self.device)
@@ -288,7 +288,7 @@ class GenPromp(Method):
 
     def latents(self, index: np.ndarray, view: Tensor) -> Tensor:
         """(B, 4, h, w) latents of training images, each as it is or, in view 1, mirrored."""
-        images = open_data(self.profile.data, "train")
+        images = self.images("train")
         if not self.own.keep_latents:
             return self.model.encode([images.image(i) for i in index], view == 1)
         if self._latents is None:
@@ -308,7 +308,7 @@ class GenPromp(Method):
 
     # Localization.
 
-    def localise(self, latent: Tensor, labels: Tensor, text: Text) -> Tensor:
+    def look(self, latent: Tensor, labels: Tensor, text: Text) -> Tensor:
         """(B, h, w) maps of one class an image: one pass of the U-Net at each of the two times.
 
         text: of all classes. The noise is drawn by the seed, the same for all images.
@@ -322,17 +322,16 @@ class GenPromp(Method):
         return torch.stack([attention_map(each.maps, at, self.own.levels, side) for each in passes]).mean(0)
 
     @torch.inference_mode()
-    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
-        """part: as in ``Trained``. A predicted class that is not the true one takes two more passes."""
-        images, text = open_data(self.profile.data, split), self.test_text()
-        for index, routes in self.classifier.predict(split, part):
-            scores, labels = routes["true"].scores, torch.from_numpy(images.labels[index]).to(self.device)
-            latent = self.model.encode([images.image(i) for i in index])
-            true, guess = self.localise(latent, labels, text), scores.argmax(1)
-            predicted, wrong = true.clone(), guess != labels
-            if wrong.any():
-                predicted[wrong] = self.localise(latent[wrong], guess[wrong], text)
-            yield Prediction(index, {"true": Route(true, scores), "pred": Route(predicted, scores)})
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
+        """A predicted class that is not the true one takes two more passes."""
+        images, labels, text = self.images(split), self.labels(split, index), self.text
+        scores = self.classifier.localize(split, index)["true"].scores
+        latent = self.model.encode([images.image(i) for i in index])
+        true, guess = self.look(latent, labels, text), scores.argmax(1)
+        predicted, wrong = true.clone(), guess != labels
+        if wrong.any():
+            predicted[wrong] = self.look(latent[wrong], guess[wrong], text)
+        return {"true": Route(true, scores), "pred": Route(predicted, scores)}
 
     def modules(self) -> dict[str, nn.Module]:
         parts = {"autoencoder": self.model.vae, "U-Net": self.model.unet, "text encoder": self.model.text}

@@ -12,15 +12,14 @@ feature map, which the classifier pools; s_c is linear there, and Grad-CAM is Re
 factor.
 """
 
-from collections.abc import Iterator
+import functools
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.encoders import Encoder, load_encoder
-from tedloc.features import open_data
-from tedloc.methods import Prediction, Route
+from tedloc.backbones.encoders import Encoder, load_encoder
+from tedloc.methods import Route
 from tedloc.methods.cam import LinearCAM
 
 
@@ -63,33 +62,29 @@ class GradCAM(LinearCAM):
 
     title = "Grad-CAM"
     SEARCH = {}
-    base_name = "cam"
+    base_name = "cam"  # whose settings these are
 
-    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        e = self.profile.encoder
+        return load_encoder(e.name, image_size=e.image_size, weights=e.weights, device=self.device)
+
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
         """As for every trained method, but with a gradient, and a ViT's from images."""
-        p, standardise, classifier = self.profile, *self.net
-        encoder = load_encoder(
-            p.encoder.name, image_size=p.encoder.image_size, weights=p.encoder.weights, device=self.device
-        )
-        images, norm = open_data(p.data, split), input_norm(encoder)
-        labels, size = torch.from_numpy(images.labels), p.evaluation.batch_size
-        for start in range(part[0] * size, len(images), part[1] * size):
-            index = np.arange(start, min(start + size, len(images)))
-            if norm is None:  # the last feature map itself, which is cached
-                x = standardise(self.input(split, index))
-                grid, prefix = x.shape[2:], 0
-                layer = x.flatten(2).transpose(1, 2).requires_grad_()
-                pooled = layer.mean(1)
-            else:
-                batch = encoder.preprocess([images.image(i) for i in index]).to(self.device)
-                tokens, layer = explained(encoder, norm, batch)
-                grid, prefix = tokens.shape[2:], encoder.body.num_prefix_tokens
-                pooled = standardise(tokens).mean((2, 3))
-            scores = classifier(pooled)
-            maps = {
-                "true": grad_cam(scores, layer, labels[index].to(self.device), prefix),
-                "pred": grad_cam(scores, layer, scores.argmax(1), prefix),
-            }
-            yield Prediction(
-                index, {name: Route(each.unflatten(1, grid), scores.detach()) for name, each in maps.items()}
-            )
+        (standardise, classifier), images, norm = self.net, self.images(split), input_norm(self.encoder)
+        if norm is None:  # the last feature map itself, which is cached
+            x = standardise(self.input(split, index))
+            grid, prefix = x.shape[2:], 0
+            layer = x.flatten(2).transpose(1, 2).requires_grad_()
+            pooled = layer.mean(1)
+        else:
+            batch = self.encoder.preprocess([images.image(i) for i in index]).to(self.device)
+            tokens, layer = explained(self.encoder, norm, batch)
+            grid, prefix = tokens.shape[2:], self.encoder.body.num_prefix_tokens
+            pooled = standardise(tokens).mean((2, 3))
+        scores = classifier(pooled)
+        maps = {
+            "true": grad_cam(scores, layer, self.labels(split, index), prefix),
+            "pred": grad_cam(scores, layer, scores.argmax(1), prefix),
+        }
+        return {name: Route(each.unflatten(1, grid), scores.detach()) for name, each in maps.items()}

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import Seen
+from tedloc.backbones.attention import Seen
+from tedloc.methods import Shape
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings
 from tedloc.settings import OptimiserSettings
 
@@ -79,6 +80,6 @@ class LCTR(TSCAM):
         "ILSVRC": TSCAMSettings(optimiser=OptimiserSettings("adamw", 14, 256, 5e-4, weight_decay=5e-4)),
     }
 
-    def network(self) -> LCTRNet:
+    def network(self, shape: Shape) -> LCTRNet:
         backbone = self.backbone()
-        return LCTRNet(backbone, CueDigging(backbone.dim, self.classes))
+        return LCTRNet(backbone, CueDigging(backbone.dim, shape.classes))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.methods import Route
+from tedloc.methods import Route, Shape
 from tedloc.methods.ddt import DDT, DDTSettings, WithClassifier
 from tedloc.methods.trained import Batch
 from tedloc.settings import OptimiserSettings
@@ -88,6 +88,7 @@ class PSOL(WithClassifier):
     """Route: ``box``, class-agnostic; as a map, for figures, the box on the patch grid."""
 
     title = "PSOL"
+    true_route = None
     paper_row = "PSOL"
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
@@ -100,17 +101,15 @@ class PSOL(WithClassifier):
 
     def pseudo_boxes(self) -> Tensor:
         """(N, 4) boxes of the training images, x0, y0, x1, y1 as shares."""
-        ddt = DDT(self.profile, self.seed, self.device)
-        ddt.own = self.own.ddt
+        ddt = DDT(self.profile, self.seed, self.device, own=self.own.ddt)
         ddt.fit_directions()
         return torch.from_numpy(ddt.training_boxes())
 
     def prepare(self) -> None:
         self.boxes = self.pseudo_boxes()
 
-    def network(self) -> BoxRegressor:
-        features = self.stored("train")
-        return BoxRegressor(features.dim, features.grid, self.own.width, self.own.hidden)
+    def network(self, shape: Shape) -> BoxRegressor:
+        return BoxRegressor(shape.dim, shape.grid, self.own.width, self.own.hidden)
 
     def loss(self, net: BoxRegressor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         target = corner_and_size(self.boxes[batch.index].to(self.device), batch.mirrored)

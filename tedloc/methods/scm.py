@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT
+from tedloc.backbones.attention import AttentionViT
+from tedloc.methods import Shape
 from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings, min_max, semantic_head
 from tedloc.settings import OptimiserSettings
 
@@ -122,6 +123,6 @@ class SCM(TSCAM):
         "ILSVRC": TSCAMSettings(optimiser=OptimiserSettings("adamw", 12, 256, 1e-6, weight_decay=5e-4)),
     }
 
-    def network(self) -> SCMNet:
+    def network(self, shape: Shape) -> SCMNet:
         backbone = self.backbone()
-        return SCMNet(backbone, semantic_head(backbone.dim, self.classes))
+        return SCMNet(backbone, semantic_head(backbone.dim, shape.classes))

@@ -1,18 +1,19 @@
 """TeD-Loc: frozen encoder, decoder, patch classifier and orthogonalised text anchors, trained with Eq. 5."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tedloc import losses, sampler
 from tedloc.anchors import orthogonalise
-from tedloc.features import open_data
-from tedloc.methods import Route
+from tedloc.backbones.text import class_text
+from tedloc.methods import Method, Route, Shape, Teacher, create
+from tedloc.methods.pseudo_labels import pseudo_label_cams, teacher_of
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import TeDLoc, anchor_maps
-from tedloc.pseudo_labels import pseudo_label_cams
 from tedloc.settings import OptimiserSettings
-from tedloc.text import class_text
 
 
 class TeDLocMethod(Trained):
@@ -20,6 +21,7 @@ class TeDLocMethod(Trained):
 
     title = "TeD-Loc"
     paper_row = "TeD-Loc"
+    true_route = "g"
     uses = ("data", "encoder", "anchors", "pseudo_labels", "decoder", "sampler", "loss", "optimiser")
     SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.05, 0.1)}
 
@@ -27,14 +29,37 @@ class TeDLocMethod(Trained):
     def optimiser(self) -> OptimiserSettings:
         return self.profile.optimiser
 
-    def network(self) -> TeDLoc:
+    def network(self, shape: Shape) -> TeDLoc:
         p = self.profile
-        text = class_text(p.anchors.text, open_data(p.data, "train").class_names, p.anchors.template)
-        anchors = orthogonalise(text, p.anchors.orthogonaliser, seed=p.anchors.seed)
-        return TeDLoc(self.stored("train").dim, anchors, p.decoder)
+        text = class_text(p.anchors.text, self.images("train").class_names, p.anchors.template)
+        return TeDLoc(shape.dim, orthogonalise(text, p.anchors.orthogonaliser, seed=p.anchors.seed), p.decoder)
+
+    def teacher(self) -> Teacher | None:
+        return teacher_of(self.profile, self.seed)
+
+    def code(self) -> tuple[str, ...]:
+        return *super().code(), *(taught_by.code() if (taught_by := self.taught_by()) else ())
+
+    def own_settings(self) -> dict[str, Any]:
+        return taught_by.own_settings() if (taught_by := self.taught_by()) else {}
+
+    def taught_by(self) -> Method | None:
+        """Its teacher, unfitted."""
+        teacher = self.teacher()
+        return teacher and create(teacher.method, teacher.profile, teacher.seed, self.device)
+
+    def stages(self) -> dict[str, OptimiserSettings]:
+        return {"optimiser": self.profile.optimiser}
+
+    def search(self) -> dict[str, tuple]:
+        return dict(self.SEARCH)
+
+    def share(self) -> None:
+        super().share()
+        self.prepare()
 
     def prepare(self) -> None:
-        self.cams = pseudo_label_cams(self.profile, "train", self.device)
+        self.cams = pseudo_label_cams(self.profile, "train", self.device, self.seed, self.teacher_folder)
 
     def loss(self, net: TeDLoc, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         p = self.profile
@@ -42,7 +67,7 @@ class TeDLocMethod(Trained):
         cam = torch.where(batch.mirrored[:, None, None], cam.flip(-1), cam)
         output = net(batch.x)
         foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler)
-        samples = sampler.sample(foreground, background, p.sampler.samples, batch.generator)
+        samples = sampler.sample(foreground, background, p.sampler.samples, batch.draws)
         return losses.total(output, samples, batch.labels, net.anchors, p.loss)
 
     def routes(self, net: TeDLoc, x: Tensor, labels: Tensor) -> dict[str, Route]:

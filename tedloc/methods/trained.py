@@ -2,7 +2,7 @@
 
 A method says what its network is, what a batch costs and which maps it gives:
 
-    network()                 -> nn.Module, freshly initialised
+    network(shape)            -> nn.Module, freshly initialised
     loss(net, batch)          -> loss and its terms to log
     routes(net, x, labels)    -> maps and scores
 
@@ -11,32 +11,33 @@ as a whole takes images ("images") and says how they are prepared: ``tedloc.meth
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc import engine
-from tedloc.encoders import load_encoder
-from tedloc.features import Features, features, open_data
-from tedloc.methods import Method, Prediction, Route
-from tedloc.runs import digest
+from tedloc.backbones.encoders import load_encoder
+from tedloc.data import SPLITS
+from tedloc.fingerprints import digest
+from tedloc.methods import Method, Route, Shape
 from tedloc.settings import OptimiserSettings
+from tedloc.training import engine
+from tedloc.training.distributed import Draws
+from tedloc.training.features import Features, features
 
 
 class Batch(NamedTuple):
     """One step's images. x: (B, C, h, w) standardised patch embeddings, or (B, 3, S, S) images; labels: (B,);
-    index: (B,) positions in the training split; mirrored: (B,) bool, which of x are mirrored; generator: the
-    epoch's, on the method's device: all randomness of a step comes from it."""
+    index: (B,) positions in the training split; mirrored: (B,) bool, which of x are mirrored; draws: all
+    randomness of the step, on the method's device."""
 
     x: Tensor
     labels: Tensor
     index: np.ndarray
     mirrored: Tensor
-    generator: torch.Generator
+    draws: Draws
 
 
 def subfolder(folder: Path | None, name: str) -> Path | None:
@@ -48,12 +49,12 @@ def subfolder(folder: Path | None, name: str) -> Path | None:
 
 
 class Standardise(nn.Module):
-    """Per-channel standardisation of the encoder's patch embeddings, by the training split's statistics."""
+    """Per-channel standardisation of the encoder's patch embeddings; mean, std: (C,), of the training split."""
 
-    def __init__(self, statistics: Features):
+    def __init__(self, mean: Tensor, std: Tensor):
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(statistics.mean)[:, None, None])
-        self.register_buffer("std", torch.from_numpy(statistics.std)[:, None, None])
+        self.register_buffer("mean", mean[:, None, None].clone())
+        self.register_buffer("std", std[:, None, None].clone())
 
     def forward(self, tokens: Tensor) -> Tensor:
         return (tokens - self.mean) / self.std
@@ -62,7 +63,6 @@ class Standardise(nn.Module):
 class Trained(Method):
     """A method with weights to train."""
 
-    inputs: ClassVar[str] = "features"
     uses = ("data", "encoder")
 
     def __init__(self, *args, **kwargs):
@@ -70,7 +70,7 @@ class Trained(Method):
         self._stored: dict[str, Features] = {}
 
     @abstractmethod
-    def network(self) -> nn.Module:
+    def network(self, shape: Shape) -> nn.Module:
         """The network, freshly initialised; called under the seed."""
 
     @abstractmethod
@@ -93,7 +93,16 @@ class Trained(Method):
 
     @property
     def classes(self) -> int:
-        return len(open_data(self.profile.data, "train").class_names)
+        return len(self.images("train").class_names)
+
+    @property
+    def shape(self) -> Shape:
+        """What the network is built for under this profile."""
+        return Shape(self.stored("train").dim, self.stored("train").grid, self.classes)
+
+    def share(self) -> None:
+        for split in SPLITS:
+            self.stored(split)
 
     def stored(self, split: str) -> Features:
         """The frozen encoder's cached patch embeddings of a split."""
@@ -103,12 +112,18 @@ class Trained(Method):
 
     def model(self) -> nn.Module:
         """The network behind its standardisation (an identity for images), under the method's seed."""
-        whole = nn.Sequential(self.front(), engine.seeded(self.seed, self.network))
+        whole = nn.Sequential(self.front(), engine.seeded(self.seed, lambda: self.network(self.shape)))
         return whole.to(memory_format=torch.channels_last)  # convolutions are a quarter faster on a CPU
 
     def front(self) -> nn.Module:
         """What an input passes before the network."""
-        return Standardise(self.stored("train"))
+        return Standardise(*map(torch.from_numpy, (self.stored("train").mean, self.stored("train").std)))
+
+    def untrained(self, shape: Shape) -> dict[str, nn.Module]:
+        """What inference runs behind the encoder, by part, freshly initialised for a shape and put in place: what
+        :meth:`routes` needs to be counted and timed without any data."""
+        self.net = nn.Sequential(nn.Identity(), self.network(shape))
+        return {"network": self.net[1]}
 
     @property
     def views(self) -> int:
@@ -123,12 +138,12 @@ class Trained(Method):
             engine.load(self.net, checkpoint, key)
             return
         self.prepare()
-        labels = torch.from_numpy(open_data(self.profile.data, "train").labels)
+        labels = torch.from_numpy(self.images("train").labels)
 
-        def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            view = torch.randint(self.views, (len(index),), generator=generator, device=self.device)
+        def step(net: nn.Module, index: np.ndarray, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+            view = draws.randint(self.views)
             x = net[0](self.input("train", index, view.cpu().numpy()))
-            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, generator))
+            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, draws))
 
         engine.train(self.net, step, len(labels), self.optimiser, self.seed, folder, self.device)
         if checkpoint:
@@ -139,14 +154,9 @@ class Trained(Method):
         return self.stored(split).batch(index, view, self.device)
 
     @torch.inference_mode()
-    def predict(self, split: str, part: tuple[int, int] = (0, 1)) -> Iterator[Prediction]:
-        """part: (r, n) for the r-th of n processes, which takes every n-th batch. The batches stay the same ones."""
-        labels = torch.from_numpy(open_data(self.profile.data, split).labels)
-        size = self.profile.evaluation.batch_size
-        for start in range(part[0] * size, len(labels), part[1] * size):
-            index = np.arange(start, min(start + size, len(labels)))
-            x = self.net[0](self.input(split, index))
-            yield Prediction(index, self.routes(self.net[1], x, labels[index].to(self.device)))
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
+        x = self.net[0](self.input(split, index))
+        return self.routes(self.net[1], x, self.labels(split, index))
 
     def modules(self) -> dict[str, nn.Module]:
         e = self.profile.encoder

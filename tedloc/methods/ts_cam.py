@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tedloc.attention import AttentionViT, Seen
-from tedloc.methods import Route
+from tedloc.backbones.attention import AttentionViT, Seen
+from tedloc.methods import Route, Shape
 from tedloc.methods.fine_tuned import FineTunedViT
 from tedloc.methods.trained import Batch
 from tedloc.settings import OptimiserSettings
@@ -67,7 +67,7 @@ def semantic_head(dim: int, classes: int) -> nn.Conv2d:
 @dataclass(frozen=True)
 class TSCAMSettings:
     """Published with a step schedule (learning rate x 0.1 at epoch 30 of 60 on CUB); here it is the cosine of
-    ``tedloc.engine``. The released weights are those of the best epoch on the test set, ours of the last."""
+    ``tedloc.training.engine``. The released weights are those of the best epoch on the test set, ours of the last."""
 
     backbone: str | None = None  # None: the profile's encoder in the aviary, else DeiT-S, as published
     optimiser: OptimiserSettings = OptimiserSettings(  # ours: the steps that the small profiles' time allows
@@ -89,9 +89,9 @@ class TSCAM(FineTunedViT):
     }
     SEARCH = {"optimiser.learning_rate": (2e-4, 5e-4, 1e-3), "optimiser.batch_size": (32, 64)}
 
-    def network(self) -> TSCAMNet:
+    def network(self, shape: Shape) -> TSCAMNet:
         backbone = self.backbone()
-        return TSCAMNet(backbone, semantic_head(backbone.dim, self.classes))
+        return TSCAMNet(backbone, semantic_head(backbone.dim, shape.classes))
 
     def loss(self, net: TSCAMNet, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return F.cross_entropy(net(batch.x).scores, batch.labels), {}

@@ -92,7 +92,7 @@ def backbones() -> pd.DataFrame:
     return _read("backbones")
 
 
-def table(number: int) -> pd.DataFrame:
+def printed_table(number: int) -> pd.DataFrame:
     """One table of the paper, one row a number: row, column, dataset, value (float, NaN for a dash), unit."""
     everything = _read("tables")
     choose("table of the paper", str(number), set(everything["table"]))
@@ -111,6 +111,19 @@ def value(table: int, row: str, column: str, dataset: str = "") -> float:
         choose(f"{name} (Table {table}, {row}, {column})", wanted, {entry[name] for entry in entries})
         entries = [entry for entry in entries if entry[name] == wanted]
     return float(entries[0]["value"] or "nan")
+
+
+def quoted(number: int, row: str | None, column: str, dataset: str) -> float | None:
+    """What the paper prints of a row, to stand beside a number of ours: its table's number or, where the table has no
+    such column (the classification accuracies of Table 1's rows), that of the running text. None where it prints none.
+
+    column: as the book has it, "Top-1 CL" for the paper's "CL"; row: None for a row that is not the paper's
+    """
+    column = "CL" if column == "Top-1 CL" else column
+    for entry in [e for e in _records("tables") if e["table"] == str(number)] + _records("claims"):
+        if (entry["row"], entry["column"], entry["dataset"]) == (row, column, dataset):
+            return float(entry["value"]) if entry["value"] else None
+    return None
 
 
 def published(method: str, kind: str | None = None) -> pd.DataFrame:

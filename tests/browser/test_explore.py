@@ -2,7 +2,7 @@
 
 import pytest
 
-from tedloc import anchors_explorer, explorer
+from tedloc.book import anchors_explorer, explorer
 
 PAGE = "executed/explore.html"
 

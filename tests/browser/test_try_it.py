@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tedloc import boxes
+from tedloc.metrics import boxes
 
 PAGE = "executed/try_it.html"
 

@@ -1,0 +1,170 @@
+"""All compared methods under one profile: the rows of Table 1, the runs behind them, and what the paper and the
+methods' own publications print beside them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tedloc import paper, runs
+from tedloc.backbones import towers
+from tedloc.book import report
+from tedloc.errors import UserError
+from tedloc.methods import create
+from tedloc.methods.registry import METHODS
+from tedloc.settings import Profile
+
+# Methods of every kind that map the true class: from CLIP, from a classifier on the frozen encoder, without training,
+# trained to localise, fine-tuned.
+TEACHERS = ("clip-es", "head-cam", "cam", "grad-cam", "ddt", "c2am", "bas", "ts-cam")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table of results.
+
+    label: as shown; method: its name in the registry; route: None for the method's headline
+    backbone: the network that looks at the images; paper_row: its row in the paper's Table 1, if any
+    lacks: what this machine lacks to run it under the profile, or None; seeded: whether seeds change its result
+    leads: whether it is the first of its method's rows, beside which the paper's one row stands
+    """
+
+    label: str
+    method: str
+    route: str | None
+    backbone: str
+    paper_row: str | None
+    lacks: str | None
+    seeded: bool
+    leads: bool = True
+
+    @property
+    def state(self) -> str:
+        """``runs``, or what the machine lacks: ``needs weights: ...``."""
+        return f"needs weights: {self.lacks}" if self.lacks else "runs"
+
+    def requests(self, profile: Profile, seeds: Sequence[int]) -> list[runs.Request]:
+        """The runs it needs: one a seed, or a single one for a method without chance; none when it lacks something."""
+        if self.lacks:
+            return []
+        routes = (self.route,) if self.route else ()
+        return runs.grid(profile, method=self.method, seeds=seeds if self.seeded else seeds[:1], routes=routes)
+
+    def route_of(self, run: runs.Run) -> str:
+        """The route by which a run of its method is this row's."""
+        return self.route or run.routes[0]
+
+    def measured(self, found: Sequence[runs.Run], metric: str) -> list[float] | str:
+        """The metric of its runs, one value a seed; for a row that was not run, what is lacking."""
+        return self.state if self.lacks else [run.route(self.route_of(run))[metric] for run in found]
+
+    def printed(self, column: str, dataset: str) -> float | None:
+        """The paper's number beside it (``paper.quoted``); None for a method's other rows, since the paper has one."""
+        return paper.quoted(1, self.paper_row, column, dataset) if self.leads else None
+
+
+def teacher(profile: Profile, found: Sequence[Row]) -> tuple[Row, Row]:
+    """The rows of TeD-Loc's teacher: its map of the true class and of the predicted one.
+
+    Raises ``UserError`` when the teacher's weights are not on this machine: without them there is no TeD-Loc.
+    """
+    own = [row for row in found if row.method == profile.pseudo_labels.teacher]
+    if not own or own[0].lacks:
+        what = own[0].lacks if own else "a data set that it applies to"
+        raise UserError(
+            f"TeD-Loc's teacher {profile.pseudo_labels.teacher!r} needs {what}; bring data and weights with "
+            f"`python data_scripts/prefetch.py fetch --profile {profile.name}`, or choose another teacher"
+        )
+    return own[0], own[-1]
+
+
+def rows(profile: Profile) -> list[Row]:
+    """Every method that applies, in the registry's order; methods that show two routes stand in two rows."""
+    found = []
+    for name in METHODS:
+        method = create(name, profile)
+        if not method.applies():
+            continue
+        for label, route in method.rows().items():
+            leads = method.paper_row not in {row.paper_row for row in found}
+            known = (method.backbone_name, method.paper_row, method.lacks(), method.seeded, leads)
+            found.append(Row(label, name, route, *known))
+    return found
+
+
+def teachers(profile: Profile) -> list[str]:
+    """Teachers to compare, as ``pseudo_labels.teacher`` names them: those of ``TEACHERS`` that apply and whose weights
+    are on this machine, and TeD-Loc that the profile's own teacher taught."""
+    made = {name: create(name, profile) for name in TEACHERS}
+    able = [name for name, method in made.items() if method.applies() and not method.lacks()]
+    return [*able, f"tedloc:{profile.pseudo_labels.teacher}"]
+
+
+def hard_clip(profile: Profile) -> dict[str, str]:
+    """Changes (of ``runs.grid``) to texts and pseudo-labels of the aviary's second CLIP, in whose space the names of a
+    family nearly coincide; none for a profile that does not have both from the first."""
+    name = "aviary/clip-hard"
+    if not profile.anchors.text == profile.pseudo_labels.clip == "aviary/clip":
+        return {}
+    return {"anchors__text": name, "pseudo_labels__clip": name}
+
+
+def all_varied(profile: Profile) -> tuple[list[runs.Request], str]:
+    """TeD-Loc on other drawings of the aviary's species, through the second towers where the package ships them, and
+    what that varies in words; no request for other data, or where numbers mean nothing."""
+    if profile.data.name != "aviary" or not profile.meaningful:
+        return [], ""
+    clip = dict.fromkeys(("anchors__text", "pseudo_labels__clip"), "aviary/clip-1")
+    shipped = {"encoder-1", "clip-1"} <= towers.records().keys()
+    changes = clip | {"encoder__name": "aviary/encoder-1"} if shipped else {}
+    asked = runs.grid(profile, seeds=profile.seeds[:1], routes=("g",), data__seed=1, **changes)
+    return asked, "other images, encoder and CLIP" if shipped else "other images"
+
+
+def beside_own(methods: Iterable[str]) -> pd.DataFrame:
+    """Rows of Table 1, each number of the "paper" beside "its own", what the method itself reports: columns (metric and
+    data set, source)."""
+    lines = {
+        method: {
+            (f"{column}, {dataset}", source): value
+            for dataset in paper.DATASETS
+            for column in paper.METRICS
+            for source, value in (
+                ("paper", paper.value(1, method, column, dataset)),
+                ("its own", paper.own_value(method, column, dataset)),
+            )
+        }
+        for method in methods
+    }
+    return pd.DataFrame.from_dict(lines, orient="index").astype(float)
+
+
+def published(method: str) -> report.Table:
+    """What a method's own publication or repository reports, beside the paper's Table 1."""
+    beside = beside_own([method])
+    lines = {
+        words: beside.xs(source, axis=1, level=1).loc[method]
+        for words, source in (("its own", "its own"), ("in the paper's Table 1", "paper"))
+    }
+    sources = "; ".join(dict.fromkeys(paper.published(method)["source"]))
+    return report.plain_table(
+        pd.DataFrame(lines).T.rename_axis("source of the numbers"),
+        f"Published numbers of {method} (%), quoted. Its own: {sources}.",
+    )
+
+
+def taken(rows: Mapping[str, Row], found: Mapping[str, Sequence[runs.Run]], images: int) -> pd.DataFrame:
+    """What each method takes, as text: its backbone, seeds, parameters, seconds of training and of test by its first
+    run. rows, found: by label; images: of the test split"""
+    lines = {}
+    for label, row in rows.items():
+        run = found[label][0]
+        used = run.metrics["provenance"]["seconds"]
+        lines[label] = {
+            "backbone": row.backbone,
+            "seeds": str(len(found[label])) if row.seeded else report.MISSING,
+            "parameters (M)": report.number(run.metrics["parameters"] / 1e6, 2),
+            "training (s)": report.number(used["fit"], 0) if row.seeded else report.MISSING,
+            "test (ms an image)": report.number(1000 * used["test"] / images, 1),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("method")

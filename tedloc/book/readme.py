@@ -1,0 +1,144 @@
+"""The parts of the README that are computed: the table of results, the hours at the paper's scale, the picture.
+
+Between two marker lines (``<!-- results -->`` and ``<!-- end of results -->``) stands what ``sections`` makes from the
+stored results (``tedloc.book.findings``) and from ``tedloc.cost.plan``; a test holds the README equal to it.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from tedloc import paths, plots, profiles, runs
+from tedloc.book import compared, findings, localized, report
+from tedloc.cost import plan
+from tedloc.data import open_data
+from tedloc.errors import UserError
+
+METRICS = ("MaxBoxAcc", "Top-1 Loc")
+KINDS = {"aviary": "synthetic birds", "tiny-imagenet": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
+ROLES = {
+    "ours": "TeD-Loc",
+    "teacher": "its teacher, told the true class",
+    "teacher, predicted class": "its teacher, with the class it predicts",
+    "plain": "CAM on the same encoder",
+    "compared": "best of the other methods",
+    "image unseen": "best box that sees no image",
+}
+PICTURE = Path("_static", "localizations.jpg")  # below book/
+
+
+def _best(results: Mapping[str, Any], role: str, metric: str) -> str:
+    """The highest mean of a metric among the methods in a role, and the method's name where there are several."""
+    having = [method for method in results["methods"] if method["role"] == role and metric in method["metrics"]]
+    if not having:
+        return report.MISSING
+    best = max(having, key=lambda method: method["metrics"][metric]["mean"])
+    value = best["metrics"][metric]
+    text = report.number(value["mean"]) + (f" ± {report.number(value['sd'])}" if value["n"] > 1 else "")
+    return text + (f" ({best['method']})" if len(having) > 1 else "")
+
+
+def results(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of stored results, and a line a profile on what it rests on."""
+    shown = {name: found[name] for name in KINDS if name in found and found[name]["results"]}
+    if not shown:
+        return "No results are stored with this version; `make book` computes them."
+    columns = [(name, metric) for name in shown for metric in METRICS]
+    lines = [
+        "| (%) | " + " | ".join(f"{metric}, {KINDS[name]}" for name, metric in columns) + " |",
+        "|:--|" + "--:|" * len(columns),
+    ]
+    for role, words in ROLES.items():
+        cells = [_best(shown[name]["results"], role, metric) for name, metric in columns]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    notes = ["Every threshold is the best on the test images, the field's rule; a value without ± is of one run."]
+    for name, finding in shown.items():
+        where = finding["results"]["provenance"]
+        papers = [claim for claim in findings.claims([finding]) if not claim["own"]]
+        told = ", ".join(f"{label}: {count}" for label, count in findings.counts(papers, name).items())
+        notes.append(
+            f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images, mean ± standard deviation "
+            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {findings.origin(finding)}. "
+            f"Claims of the paper that it tests: {told}."
+        )
+    return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
+
+
+def hours() -> str:
+    """What TeD-Loc takes at the paper's scale, estimated from counted operations."""
+    lines = [
+        "| profile | images to train on / test | GPU hours a seed | GPU memory of training | cache |",
+        "|:--|--:|--:|--:|--:|",
+    ]
+    for name in plan.SIZES:
+        work = plan.at_paper_scale(profiles.get(name))
+        stages = plan.stages(work, plan.counted(work.classes), plan.Machine())
+        memory = plan.training_bytes(work.classes, work.batch_size) / 1e9
+        lines.append(
+            f"| `{name}` | {report.number(work.train, 0)} / {report.number(work.test, 0)} "
+            f"| {report.number(stages['GPU hours'].sum(), 2)} | {report.number(memory)} GB "
+            f"| {report.number(stages['stored'].sum() / 1e9)} GB |"
+        )
+    return "\n".join(lines) + "\n\nEstimated for one A100 from counted operations; not measured."
+
+
+def sections() -> dict[str, str]:
+    """The computed parts by the name of their markers."""
+    return {"results": results(findings.kept()), "hours": hours()}
+
+
+def renewed(text: str, parts: Mapping[str, str]) -> str:
+    """The README's text with its computed parts replaced. Raises ``UserError`` when a pair of markers is missing."""
+    for name, content in parts.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if text.count(start) != 1 or text.count(end) != 1:
+            raise UserError(f"README.md must hold the lines {start.strip()} and {end} once each; put them back")
+        text = re.sub(
+            f"{re.escape(start)}.*?{re.escape(end)}",
+            lambda _, c=content, s=start, e=end: f"{s}{c}\n{e}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def write() -> Path:
+    """Renew the computed parts of the README."""
+    readme = paths.root() / "README.md"
+    text = renewed(readme.read_text(), sections())
+    with paths.replacing(readme) as scratch:
+        scratch.write_text(text)
+    return readme
+
+
+def picture(profile: str = "aviary") -> Path:
+    """Draw the README's picture: test images with the maps and boxes of CAM, the teacher and TeD-Loc.
+
+    The images are those at the quartiles of TeD-Loc's own IoU among the images whose maps a run keeps. Runs that are
+    missing are computed first.
+    """
+    matplotlib.use("Agg")
+    plots.use_style()
+    chosen = profiles.get(profile)
+    rows = compared.rows(chosen)
+    teacher = compared.teacher(chosen, rows)[0]
+    named = {row.label: row for row in rows}
+    wanted = {row.label: row for row in (named["CAM"], teacher, named["TeD-Loc"])}
+    found = runs.collect_named({label: row.requests(chosen, chosen.seeds[:1]) for label, row in wanted.items()})
+    images, grid = open_data(chosen.data, "test"), chosen.evaluation.grid
+    shown = {
+        label: localized.Localized(found[label][0], row.route_of(found[label][0]), images, grid)
+        for label, row in wanted.items()
+    }
+    panels = [
+        [{"image": images.picture(i), "gt_boxes": images.boxes[i]}, *(each.panel(i) for each in shown.values())]
+        for i in shown["TeD-Loc"].by_iou(5)[1:4]
+    ]
+    figure = plots.grid_of_localizations(panels, ["image", *(name.replace(" (", "\n(") for name in wanted)])
+    target = paths.book() / PICTURE
+    with paths.replacing(target) as scratch:
+        figure.savefig(scratch, dpi=130, pil_kwargs={"quality": 88, "optimize": True})
+    return target

@@ -1,0 +1,126 @@
+"""Take a finished TeD-Loc run elsewhere: as a folder for this package, or as one ONNX graph for any other program.
+
+    python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... model        # model/model.safetensors, model.json
+    python -m tedloc.export --checkpoint runs/aviary/tedloc-seed0-... model.onnx   # and model.json beside it
+
+The folder holds encoder and network, class names, threshold and provenance: ``tedloc.predict --checkpoint model``
+answers as the run does, on a machine that has neither its photos nor a model hub.
+
+The graph takes ``image``, (1, 3, S, S) float32 RGB within [0, 1], and gives ``map``, (1, h, w) the patch classifier's g
+in (0, 1), and ``scores``, (1, K) the class scores. Normalisation, encoder, standardisation, decoder, g and anchors are
+inside. Outside stay the resizing to S x S (Pillow's bilinear filter, ``tedloc.backbones.encoders.to_input``) before it
+and the protocol's box (``tedloc.metrics.boxes``) after it.
+"""
+
+import argparse
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tedloc import paths
+from tedloc.errors import UserError, command
+from tedloc.runs.localizer import STORY, Localizer, load, save
+
+OPSET = 17  # of ONNX, from 2022: every runtime of today knows it
+
+
+class Graph(nn.Module):
+    """Normalisation and a localizer's networks: what is exported."""
+
+    def __init__(self, localizer: Localizer):
+        super().__init__()
+        self.encoder, self.network, self.respond = localizer.encoder, localizer.network, localizer.respond
+        self.register_buffer("mean", torch.tensor(localizer.encoder.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(localizer.encoder.std).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (1, 3, S, S) within [0, 1]. Returns map (1, h, w) and scores (1, K)."""
+        return self.respond((image - self.mean) / self.std)
+
+
+def to_onnx(localizer: Localizer, file: Path) -> dict[str, Any]:
+    """Write the graph to ``file`` and its story to the ``.json`` beside it; returns the story.
+
+    Raises ``UserError`` when the package ``onnx`` is missing, or the localizer is not on the CPU.
+    """
+    if localizer.device != "cpu":
+        raise UserError(f"the localizer is on {localizer.device!r}; load it with device 'cpu' to export it")
+    size = localizer.encoder.image_size
+    example = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    graph = Graph(localizer).eval()
+    with paths.replacing(file) as scratch:
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # The exporter by tracing is on its way out of PyTorch; its successor needs one package more, and the
+                # version of PyTorch is pinned. What the tracer takes for a constant (the grid's size) is one here.
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    graph,
+                    (example,),
+                    scratch,
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=["image"],
+                    output_names=["map", "scores"],
+                )
+        except torch.onnx.OnnxExporterError as error:
+            if "not installed" not in str(error):
+                raise
+            raise UserError("exporting needs the package onnx: pip install 'tedloc[onnx]'") from None
+        content = scratch.read_bytes()
+    with torch.inference_mode():
+        score_map, scores = graph(example)
+    story = {
+        "model": localizer.about,
+        "input": {
+            "name": "image",
+            "shape": list(example.shape),
+            "type": "float32, RGB, 0 to 1",
+            "resize": "Pillow bilinear, aspect ignored",
+        },
+        "outputs": {"map": list(score_map.shape), "scores": list(scores.shape)},
+        "classes": localizer.class_names,
+        "logit scale": localizer.logit_scale,
+        "threshold": localizer.threshold,
+        "grid": localizer.size,
+        "opset": OPSET,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    with paths.replacing(file.with_suffix(".json")) as scratch:
+        scratch.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return story
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tedloc.export", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a finished TeD-Loc run"
+    )
+    parser.add_argument("target", type=Path, metavar="OUT", help="a folder, or a file that ends in .onnx")
+    chosen = parser.parse_args(arguments)
+    target = chosen.target
+    if target.suffix != ".onnx":
+        if target.suffix or (target.exists() and not target.is_dir()):
+            raise UserError(f"{target} is neither a folder's name nor one that ends in .onnx; rename it")
+        paths.writable_folder(target, "OUT")
+        save(load(chosen.checkpoint), target)
+        print(f"{target}: {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.1f} MB; {STORY} says more")
+        return
+    paths.writable_file(target, "OUT.onnx")
+    paths.writable_file(target.with_suffix(".json"), "OUT.json")
+    story = to_onnx(load(chosen.checkpoint), target)
+    print(
+        f"{target}: {story['bytes'] / 1e6:.1f} MB, {len(story['classes'])} classes, input "
+        f"{'x'.join(map(str, story['input']['shape']))}; {target.with_suffix('.json').name} beside it says more"
+    )
+
+
+if __name__ == "__main__":
+    main()

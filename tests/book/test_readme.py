@@ -1,0 +1,105 @@
+"""What the README says is what the stored results, the plan and the programs say."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tedloc import profiles
+from tedloc.book import __main__ as book
+from tedloc.book import findings, readme
+from tedloc.errors import UserError
+from tedloc.methods.registry import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["results", "hours"])
+def test_the_tables_are_those_of_the_stored_results_and_of_the_plan(name):
+    made = readme.sections()[name]
+    assert readme.renewed(TEXT, {name: made}) == TEXT, "run: python -m tedloc.book readme"
+
+
+def test_a_table_of_results_names_the_best_of_the_others_and_what_is_missing():
+    def method(name, role, box, n=1, sd=None, **more):
+        return {"method": name, "role": role, "metrics": {"MaxBoxAcc": {"mean": box, "sd": sd, "n": n}, **more}}
+
+    results = {
+        "provenance": {"num_images": 600, "seeds": [0, 1]},
+        "methods": [
+            method("TeD-Loc", "ours", 81.0, 2, 1.41),
+            method("CLIP-ES", "teacher", 75.5),
+            method("BAS", "compared", 60.0),
+            method("GenPromp", "compared", 61.0),
+        ],
+    }
+    verdicts = [
+        {"name": "a", "origin": "Table 1", "holds": True, "label": "holds", "evidence": ""},
+        {"name": "b", "origin": "not in the paper", "holds": False, "label": "no", "evidence": ""},
+    ]
+    chapter = {"title": "T", "commit": "abc", "date": "2026-01-02", "verdicts": verdicts}
+    text = readme.results({"aviary": {"profile": "aviary", "chapters": {"c": chapter}, "results": results}})
+    assert "| TeD-Loc | 81.0 ± 1.4 | – |" in text and "| 61.0 (GenPromp) |" in text and "| 75.5 |" in text
+    assert "synthetic birds, 600 test images" in text and "computed 2026-01-02 at commit abc" in text
+    assert "holds: 1, does not hold: 0" in text  # the control does not count
+    assert "No results are stored" in readme.results({})
+
+
+def test_markers_that_are_gone_are_missed():
+    with pytest.raises(UserError, match="<!-- results -->"):
+        readme.renewed("# Title\n", {"results": "x"})
+    assert readme.renewed("a\n<!-- x -->\nold\n<!-- end of x -->\nb", {"x": r"n\1w"}) == (
+        "a\n<!-- x -->\nn\\1w\n<!-- end of x -->\nb"
+    )
+
+
+def test_the_picture_is_there_and_light():
+    (link,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    assert ROOT / link == ROOT / "book" / readme.PICTURE
+    assert (ROOT / link).stat().st_size < 300_000
+    with Image.open(ROOT / link) as picture:
+        assert picture.width >= 700
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?://)([^)]+)\)", TEXT)
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_every_method_and_profile_is_named():
+    assert all(f"`{name}`" in TEXT for name in profiles.PROFILES)
+    named = set(re.findall(r"`([^`\n]+)`", TEXT))
+    assert {name for name in METHODS if name not in named} == set()
+
+
+def program_lines() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if "-m tedloc." in line]
+
+
+@pytest.mark.parametrize("words", program_lines(), ids=" ".join)
+def test_the_options_of_our_programs_exist(words, capsys):
+    """Each option stands in the program's own help."""
+    module = importlib.import_module(words[words.index("-m") + 1])
+    with pytest.raises(SystemExit) as end:
+        module.main(["--help"])
+    assert end.value.code == 0
+    usage = capsys.readouterr().out
+    for option in words[words.index("-m") + 2 :]:
+        if option.startswith("--"):
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", usage), f"{' '.join(words)}: no option {option}"
+
+
+def test_the_commands_that_write_the_readme_exist(capsys, monkeypatch):
+    for verb in re.findall(r"python -m tedloc\.book (\w+)", TEXT):
+        with pytest.raises(SystemExit) as end:
+            book.main([verb, "--help"])
+        assert end.value.code == 0
+    monkeypatch.setattr(findings, "record", lambda: ["aviary"])
+    monkeypatch.setattr(readme, "write", lambda: Path("README.md"))
+    book.main(["record"])
+    assert "aviary.json" in capsys.readouterr().out
