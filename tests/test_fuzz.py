@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
-from tedloc import score_files
 from tedloc.data.benchmark import read_split
 from tedloc.data.images import read_image
 from tedloc.data.masks import read_mask
 from tedloc.errors import UserError
+from tedloc.metrics import score_files
 
 MANY = int(os.environ.get("TEDLOC_FUZZ", 0))
 fuzzed = settings(
