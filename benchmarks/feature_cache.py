@@ -28,6 +28,7 @@ from tedloc.methods.trained import Batch
 from tedloc.model import TeDLoc
 from tedloc.settings import override
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 from tedloc.training.store import size_text
 
 
@@ -80,12 +81,13 @@ def images_a_second(settings: Settings, cache: bool) -> float:
     net = made.model().to(settings.device).train()
     optimiser = engine.make_optimiser(list(net.parameters()), made.optimiser)
     labels = torch.from_numpy(open_data(made.profile.data, "train").labels).to(settings.device)
-    index, generator = np.arange(settings.batch), engine.generator_for(0, 0, settings.device)
+    index = np.arange(settings.batch)
+    draws = Draws(engine.generator_for(0, 0, settings.device), settings.batch)
 
     def step() -> None:
         x = net[0](made.input("train", index))
         mirrored = torch.zeros(len(index), dtype=torch.bool, device=x.device)
-        loss, _ = made.loss(net[1], Batch(x, labels[index], index, mirrored, generator))
+        loss, _ = made.loss(net[1], Batch(x, labels[index], index, mirrored, draws))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -23,6 +23,7 @@ from pathlib import Path
 import cub
 import cubv2
 import ilsvrc
+import imagenette
 import open_clip
 import timm
 import tiny_imagenet
@@ -34,7 +35,7 @@ from tedloc import profiles
 from tedloc.backbones import minilm
 from tedloc.backbones.clip import load_clip
 from tedloc.backbones.encoders import in_reach, load_encoder
-from tedloc.data import SPLITS, open_split
+from tedloc.data import SPLITS, open_data
 from tedloc.errors import UserError, command
 from tedloc.methods import METHODS, create
 from tedloc.methods.fine_tuned import FineTunedViT
@@ -142,6 +143,7 @@ def data_of(profile: Profile) -> list:
     return {
         "cub": [wsol_metadata, cub, cubv2],
         "ilsvrc": [wsol_metadata, ilsvrc],
+        "imagenette": [wsol_metadata, imagenette],
         "tiny-imagenet": [tiny_imagenet],
     }.get(profile.data.name, [])
 
@@ -151,7 +153,7 @@ def missing(profile: Profile) -> list[str]:
     found = []
     for split in SPLITS if data_of(profile) else ():
         try:
-            open_split(profile.data.name, split)
+            open_data(profile.data, split)
         except UserError as error:
             found.append(f"{profile.data.name}/{split}: {error}")
     found += [f"weights {weights.name} ({weights.size()})" for weights in weights_of(profile) if not weights.there()]

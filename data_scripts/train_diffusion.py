@@ -162,12 +162,14 @@ def latents_of(model: Diffusion, images: np.ndarray, rows: np.ndarray, mirrored:
 def train_unet(model: Diffusion, latents: Tensor, attributes: np.ndarray, recipe: Recipe, seed: int) -> float:
     """The denoising loss. latents: (N, 4, 20, 20) of unit variance; attributes: (N, A), what captions say."""
 
-    def step(rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+    def step(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         rows = rng.choice(len(latents), recipe.batch, replace=False)
         ids = captions_as_tokens(attributes[rows], rng, recipe)
         with torch.no_grad():
             text = model.embed(ids)
-        return model.loss(latents[rows], text, noise)
+        noise = torch.randn(len(rows), *LATENT, generator=generator)
+        t = torch.randint(len(model.kept_signal), (len(rows),), generator=generator)
+        return model.loss(latents[rows], text, noise, t)
 
     steps = recipe.images // recipe.batch
     return train("unet", model.unet, recipe.lr, recipe.weight_decay, steps, recipe.batch, recipe, seed, step)

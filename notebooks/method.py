@@ -513,12 +513,12 @@ with torch.no_grad():
     )
 TITLES = {"g": "$g(z_p)$", "anchor-true": "anchor,\ntrue class", "anchor-pred": "anchor,\npredicted class"}
 figure, axes = plt.subplots(1, 1 + len(TITLES), figsize=(7.2, 2.5))
-plots.show_localization(axes[0], test.image(SHOWN), gt_boxes=test.boxes[SHOWN], title="test image")
+plots.show_localization(axes[0], test.picture(SHOWN), gt_boxes=test.boxes[SHOWN], title="test image")
 for ax, (route, title) in zip(axes[1:], TITLES.items()):
     grid_map = boxes.to_grid(routes[route].maps[0].numpy(), P.evaluation.grid)
     plots.show_localization(
         ax,
-        test.image(SHOWN),
+        test.picture(SHOWN),
         grid_map,
         test.boxes[SHOWN],
         result[["x0", "y0", "x1", "y1"]] if route == "g" else None,

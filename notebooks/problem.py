@@ -94,7 +94,7 @@ TITLES = {
 
 def draw(ax, label, index):
     """One method's map and box on a test image; no method: the image."""
-    bare = {"image": images.image(index), "gt_boxes": images.boxes[index]}
+    bare = {"image": images.picture(index), "gt_boxes": images.boxes[index]}
     plots.show_localization(ax, **(shown[label].panel(index) if label else bare))
     ax.set_title(TITLES[label], loc="center", fontsize=11)
 

@@ -84,14 +84,14 @@ for tau in TAUS:
     pixels = boxes.unscale_boxes(box, test.sizes[shown], GRID)
     panels.append(
         {
-            "image": test.image(shown),
+            "image": test.picture(shown),
             "score_map": (levels > tau * levels.max()) * 0.7,
             "gt_boxes": test.boxes[shown],
             "predicted_box": pixels,
             "title": f"IoU {iou:.2f}",
         }
     )
-first = {"image": test.image(shown), "score_map": levels / 255, "gt_boxes": test.boxes[shown]}
+first = {"image": test.picture(shown), "score_map": levels / 255, "gt_boxes": test.boxes[shown]}
 plots.grid_of_localizations([[first, *panels]], ["score map", *(f"above {tau}" for tau in TAUS)], cell=1.9)
 plt.show()
 

@@ -44,6 +44,7 @@ from tedloc.methods.pseudo_labels import pseudo_label_cams
 from tedloc.metrics import baselines
 from tedloc.settings import override
 from tedloc.training import devices
+from tedloc.training.distributed import Draws
 from tedloc.training.features import features
 
 plots.use_style()
@@ -104,14 +105,14 @@ judged = quality.sample_quality(cams["the profile's teacher"], truth, P.sampler)
 usable = np.flatnonzero(np.isfinite(judged.foreground))
 ranked = usable[np.argsort(judged.foreground[usable], kind="stable")]
 chosen = ranked[[int(q * (len(ranked) - 1)) for q in (0.10, 0.40, 0.70, 0.95)]]
-draws, generator = [], torch.Generator().manual_seed(0)
+steps, draws = [], Draws(torch.Generator().manual_seed(0), len(chosen))
 for _ in range(3):
-    draws.append(sampler.sample(pools[0][chosen], pools[1][chosen], P.sampler.samples, generator))
+    steps.append(sampler.sample(pools[0][chosen], pools[1][chosen], P.sampler.samples, draws))
 
 FOREGROUND, BACKGROUND = plots.PALETTE[5], plots.PALETTE[4]
 figure, axes = plt.subplots(len(chosen), 5, figsize=(10.5, 2.25 * len(chosen) + 0.5))
 for row, (line, index) in enumerate(zip(axes, chosen)):
-    image = images.image(index)
+    image = images.picture(index)
     extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
     mask = images.mask(index)
     plots.show_localization(line[0], image, gt_boxes=images.boxes[index])
@@ -135,7 +136,7 @@ for row, (line, index) in enumerate(zip(axes, chosen)):
         interpolation="nearest",
     )
     plots.show_localization(line[4], image)
-    for draw, marker in zip(draws, "os^"):
+    for draw, marker in zip(steps, "os^"):
         for flat, colour in ((draw.foreground, FOREGROUND), (draw.background, BACKGROUND)):
             y, x = np.divmod(flat[row][draw.valid[row]].numpy(), size[1])
             line[4].scatter(

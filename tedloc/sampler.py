@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tedloc.settings import SamplerSettings
+from tedloc.training.distributed import Draws
 
 
 class Samples(NamedTuple):
@@ -85,17 +86,16 @@ def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
     return foreground, background
 
 
-def sample(foreground: Tensor, background: Tensor, n: int, generator: torch.Generator) -> Samples:
+def sample(foreground: Tensor, background: Tensor, n: int, draws: Draws) -> Samples:
     """Draw n pixels from each pool (B, P), uniformly and without replacement, anew at every call.
 
-    ``generator`` lives on the pools' device. Where a pool holds fewer than n pixels, as many of both kinds
+    ``draws``: on the pools' device. Where a pool holds fewer than n pixels, as many of both kinds
     count as the smaller pool has, so that the two stay balanced.
     """
     n = min(n, foreground.shape[1])
 
     def draw(pool: Tensor) -> Tensor:
-        keys = torch.rand(pool.shape, generator=generator, device=pool.device)
-        return keys.masked_fill(~pool, -1.0).topk(n, dim=1).indices
+        return draws.rand(pool.shape[1]).masked_fill(~pool, -1.0).topk(n, dim=1).indices
 
     available = torch.minimum(foreground.sum(1), background.sum(1))
     valid = torch.arange(n, device=foreground.device) < available[:, None]

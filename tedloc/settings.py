@@ -40,6 +40,8 @@ class DataSettings:
     boxes: str | None = added(None)  # a file or folder of boxes or masks
     classes: str | None = added(None)  # a CSV of class names
     splits: str | None = added(None)  # a CSV of splits, or shares in percent: "70/15/15"
+    # of data set "imagenette" alone: "imagenette", "imagewoof" or single WordNet ids; None: both subsets
+    only_classes: tuple[str, ...] | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,8 @@ def _replace(settings: Any, path: list[str], value: Any, name: str) -> Any:
     accepted = tuple(get_origin(option) or option for option in getattr(kind, "__args__", ()) if "|" in str(kind)) or (
         get_origin(kind) or kind
     )
+    if isinstance(value, list) and tuple in (accepted if isinstance(accepted, tuple) else (accepted,)):
+        value = tuple(value)  # JSON knows no tuples
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"setting {name!r} cannot be {value!r}; it takes {getattr(kind, '__name__', kind)}")
     return dataclasses.replace(settings, **{path[0]: value})

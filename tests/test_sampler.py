@@ -11,8 +11,13 @@ from tedloc import sampler
 from tedloc.errors import UserError
 from tedloc.sampler import otsu, pools, sample, to_grid
 from tedloc.settings import SamplerSettings
+from tedloc.training.distributed import Draws
 
 sizes = st.integers(4, 24)
+
+
+def draws(pool: torch.Tensor, seed: int) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), len(pool))
 
 
 def cams(seed: int, side: int, levels: int = 256, count: int = 3) -> torch.Tensor:
@@ -44,7 +49,7 @@ def between_class_variance(cam: np.ndarray, threshold: int) -> float:
 def test_a_flat_cam_gives_no_samples():
     flat = torch.full((1, 6, 6), 77, dtype=torch.uint8)
     foreground, background = pools(flat, SamplerSettings())
-    samples = sample(foreground, background, 5, torch.Generator().manual_seed(0))
+    samples = sample(foreground, background, 5, draws(foreground, 0))
     assert not samples.valid.any()
 
 
@@ -52,7 +57,7 @@ def test_a_flat_cam_gives_no_samples():
 @given(seed=st.integers(0, 10_000), side=sizes, n=st.integers(1, 40))
 def test_samples_come_from_their_pools_balanced_and_without_repetition(seed, side, n):
     foreground, background = pools(cams(seed, side), SamplerSettings(background=0.3))
-    drawn = sample(foreground, background, n, torch.Generator().manual_seed(seed))
+    drawn = sample(foreground, background, n, draws(foreground, seed))
     assert not (foreground & background).any()
     for b in range(len(foreground)):
         fg, bg = drawn.foreground[b][drawn.valid[b]], drawn.background[b][drawn.valid[b]]
@@ -72,9 +77,9 @@ def test_foreground_pool_is_the_most_active_share_of_the_otsu_region():
 
 def test_every_step_draws_anew_and_a_seed_repeats_it():
     foreground, background = pools(cams(1, 20), SamplerSettings())
-    generator = torch.Generator().manual_seed(3)
-    first, second = (sample(foreground, background, 10, generator) for _ in range(2))
-    again = sample(foreground, background, 10, torch.Generator().manual_seed(3))
+    drawn = draws(foreground, 3)
+    first, second = (sample(foreground, background, 10, drawn) for _ in range(2))
+    again = sample(foreground, background, 10, draws(foreground, 3))
     assert not torch.equal(first.foreground, second.foreground)
     assert torch.equal(first.foreground, again.foreground) and torch.equal(first.background, again.background)
 
@@ -82,9 +87,9 @@ def test_every_step_draws_anew_and_a_seed_repeats_it():
 def test_draws_are_uniform_over_the_pool():
     foreground = torch.zeros(1, 40, dtype=torch.bool)
     foreground[0, 10:30] = True
-    generator, counts = torch.Generator().manual_seed(0), torch.zeros(40)
+    drawn, counts = draws(foreground, 0), torch.zeros(40)
     for _ in range(2000):
-        counts[sample(foreground, ~foreground, 5, generator).foreground[0]] += 1
+        counts[sample(foreground, ~foreground, 5, drawn).foreground[0]] += 1
     expected = 2000 * 5 / 20
     assert counts[:10].sum() == counts[30:].sum() == 0
     assert (counts[10:30] - expected).abs().max() < 5 * expected**0.5

@@ -33,6 +33,13 @@ def test_settings_change_by_dotted_name():
     assert profile.pseudo_labels.clip_es.affinity is False
 
 
+def test_settings_that_are_several_values_may_come_as_json():
+    profile = profiles.get("smoke", '{"seeds": [3, 4], "data.only_classes": ["imagewoof"]}')
+    assert profile.seeds == (3, 4) and profile.data.only_classes == ("imagewoof",)
+    with pytest.raises(UserError, match="setting 'loss.kd' cannot be"):
+        profiles.get("smoke", '{"loss.kd": [1.0]}')
+
+
 @pytest.mark.parametrize(
     "change, complaint",
     [

@@ -36,14 +36,13 @@ def model(dropout: float = 0.0) -> nn.Module:
 def stepper(stop_after: int | None = None, pause: float = 0.0):
     calls = 0
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         nonlocal calls
         calls += 1
         if stop_after is not None and calls > stop_after:
             raise Interrupted
         time.sleep(pause)
-        noise = torch.randn(len(index), 6, generator=generator)  # randomness must be restored too
-        sign = torch.randint(2, (len(index), 1), generator=generator) * 2 - 1
+        noise, sign = draws.randn(6), draws.randint(2, 1) * 2 - 1  # randomness must be restored too
         loss = F.cross_entropy(net(X[index] + 0.1 * sign * noise), Y[index])
         return loss, {"CE": loss.detach()}
 
@@ -74,6 +73,8 @@ def main() -> None:
         settings = OptimiserSettings(epochs=4, batch_size=8, checkpoint_minutes=0)
         engine.train(model(dropout=0.2), stepper(pause=0.1), len(X), settings, 0, folder)
         return
+    from every_method import fit  # seconds, which the other role does without
+
     torch.set_num_threads(1)
     with distributed.processes("cpu"):
         for name, net in (("rows", model()), ("pictures", engine.seeded(0, Pictures))):
@@ -81,6 +82,7 @@ def main() -> None:
             trained = engine.train(net, stepper(), len(X), UNEVEN, 0, folder / name)
             engine.save(trained, folder / name / "net.safetensors", "toy")
         torch.save(weights(trained), folder / f"weights-of-rank-{distributed.rank()}.pt")
+        fit(folder / "shared methods")
         for seed in ("0", "1"):
             train.main([*arguments, "--seed", seed])
 

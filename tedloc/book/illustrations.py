@@ -25,6 +25,7 @@ from tedloc.metrics import boxes
 from tedloc.model import Output, pool
 from tedloc.sampler import Samples, sample
 from tedloc.settings import LossSettings
+from tedloc.training.distributed import Draws
 
 API = "../api.html"  # the package's page, seen from an executed notebook's
 
@@ -79,7 +80,7 @@ def tallies(
     foreground, background: (1, P) bool pools; n: of each kind, a step. Returns the steps' samples and how often each
     pixel was drawn as foreground and as background, two (P,) int64 arrays.
     """
-    drawn = [sample(foreground, background, n, generator) for _ in range(steps)]
+    drawn = [sample(foreground, background, n, Draws(generator, 1)) for _ in range(steps)]
     counts = np.zeros((2, foreground.shape[1]), np.int64)
     for each in drawn:
         for row, pixels in enumerate((each.foreground, each.background)):

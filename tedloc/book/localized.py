@@ -39,7 +39,7 @@ class Localized:
         """What ``plots.show_localization`` draws of a kept image. title: default, its IoU"""
         position = int(np.flatnonzero(self.kept == image)[0])
         return {
-            "image": self.images.image(image),
+            "image": self.images.picture(image),
             "score_map": boxes.to_grid(self.maps[position], self.grid),
             "gt_boxes": self.images.boxes[image],
             "predicted_box": self.results[["x0", "y0", "x1", "y1"]].iloc[image],

@@ -134,7 +134,7 @@ def picture(profile: str = "aviary") -> Path:
         for label, row in wanted.items()
     }
     panels = [
-        [{"image": images.image(i), "gt_boxes": images.boxes[i]}, *(each.panel(i) for each in shown.values())]
+        [{"image": images.picture(i), "gt_boxes": images.boxes[i]}, *(each.panel(i) for each in shown.values())]
         for i in shown["TeD-Loc"].by_iou(5)[1:4]
     ]
     figure = plots.grid_of_localizations(panels, ["image", *(name.replace(" (", "\n(") for name in wanted)])

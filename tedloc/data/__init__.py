@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
+import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -20,6 +21,8 @@ from tedloc.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
 BATCH = 50  # images that are read and looked at together
+# Settings of one data set alone, handed to it where they are set.
+OWN = {"folder": ("root", "boxes", "classes", "splits"), "imagenette": ("only_classes",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,11 @@ class ImageSet(ABC):
     @abstractmethod
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises ``UserError`` naming the file when it cannot be read."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """The image at the size that its boxes refer to, for figures; as it is where that is not known."""
+        image, (width, height) = self.image(index), self.sizes[index].tolist()
+        return cv2.resize(image, (width, height)) if width and image.shape[:2] != (height, width) else image
 
     def mask(self, index: int) -> np.ndarray | None:
         """(H, W) bool mask of the object, or None where the data set has none."""
@@ -96,14 +104,23 @@ def _check_class_names(dataset: str, names: list[str]) -> None:
             raise UserError(f"data set {dataset!r}: class {number} has {same}; rename one: prompts are made of names")
 
 
+def of_imagenet(name: str) -> bool:
+    """Whether a data set's classes are ImageNet's, so that its splits have ``wnids``; its module says so, no photo is
+    needed."""
+    choose("data set", name, DATASETS)
+    return getattr(import_module(DATASETS[name]), "OF_IMAGENET", False)
+
+
 @functools.lru_cache(maxsize=6)
 def open_data(settings: DataSettings, split: str) -> ImageSet:
     """One split of the data that the settings name."""
     photos = {} if settings.name == "aviary" else {"unreadable": settings.unreadable}  # the aviary reads no files
-    given = {name: getattr(settings, name) for name in ("root", "boxes", "classes", "splits")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and settings.name != "folder":
-        raise UserError(f"data.{min(given)} is of data set 'folder', not {settings.name!r}; add --data.name folder")
+    given = {}
+    for owner, names in OWN.items():
+        own = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+        if own and settings.name != owner:
+            raise UserError(f"data.{min(own)} is of data set {owner!r}, not {settings.name!r}; add --data.name {owner}")
+        given |= own
     return open_split(settings.name, split, seed=settings.seed, per_class=settings.per_class, **photos, **given)
 
 

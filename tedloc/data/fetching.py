@@ -253,11 +253,11 @@ def arranging(target: Path) -> Iterator[Path]:
 
 
 def find(root: Path, image: str) -> Path:
-    """The folder at or below ``root`` that holds the file ``image``. Raises ``UserError`` for none."""
+    """The folder at or below ``root`` that holds ``image``, a file or folder. Raises ``UserError`` for none."""
     level = [root]
     for _ in range(DEPTH + 1):
         for folder in level:
-            if (folder / image).is_file():
+            if (folder / image).exists():
                 return folder
         level = [Path(entry.path) for folder in level for entry in os.scandir(folder) if entry.is_dir()]
     raise UserError(f"{root} holds no {image!r}; name the folder or archive that holds it")
@@ -313,14 +313,16 @@ def check_images(images: ImageSet) -> dict[str, str]:
     return faults
 
 
-def verify(dataset: str, splits: Iterable[str]) -> None:
+def verify(dataset: str, splits: Iterable[str], **settings) -> None:
     """Decode every image of the splits and keep a list of the unreadable ones (``tedloc.data.files``).
+
+    settings: as ``open_split`` takes them
 
     Raises ``UserError`` that names the first unreadable image and counts them.
     """
     spoilt = []
     for split in splits:
-        images = open_split(dataset, split)
+        images = open_split(dataset, split, **settings)
         faults = check_images(images)
         with paths.replacing(unreadable_list(dataset, split)) as scratch:
             scratch.write_text("".join(f"{name}\t{' '.join(why.split())}\n" for name, why in faults.items()))
@@ -342,12 +344,12 @@ def verify(dataset: str, splits: Iterable[str]) -> None:
         )
 
 
-def status(dataset: str, splits: Iterable[str]) -> bool:
+def status(dataset: str, splits: Iterable[str], **settings) -> bool:
     """Print a line a split: how many images lie where, or what is missing. Returns whether all is there."""
     complete = True
     for split in splits:
         try:
-            images = open_split(dataset, split)
+            images = open_split(dataset, split, **settings)
         except UserError as error:
             complete = False
             place = "" if "TEDLOC_DATA" in str(error) else f" ({where()})"

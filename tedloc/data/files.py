@@ -116,12 +116,13 @@ def unreadable_list(name: str, split: str) -> Path:
     return paths.data() / "unreadable" / f"{name}-{split}.txt"
 
 
-def readable(name: str, split: str, ids: Sequence[str], unreadable: str) -> np.ndarray:
+def readable(name: str, split: str, ids: Sequence[str], unreadable: str, whole: bool = True) -> np.ndarray:
     """Positions of the images that a split is opened with.
 
     unreadable: ``fatal``: all; an image that cannot be read ends the run. ``skip``: training images on the
     list that ``verify`` wrote are left out, so that every run leaves out the same ones. Validation and test
     images are never left out: the score would be that of another split.
+    whole: the ids are all that ``verify`` looked at; False: the list may name others
 
     Raises ``UserError`` when there is no such list, or it is one of other images.
     """
@@ -136,7 +137,7 @@ def readable(name: str, split: str, ids: Sequence[str], unreadable: str) -> np.n
         )
     lines = text_files.lines(path, "run `verify` again")
     listed = {line.partition("\t")[0] for _, line in lines}
-    if not listed <= set(ids):
+    if whole and not listed <= set(ids):
         raise UserError(f"{path} lists images that {name}/{split} does not have; run `verify` again")
     return np.array([index for index, image_id in enumerate(ids) if image_id not in listed], dtype=np.int64)
 

@@ -23,6 +23,7 @@ from tedloc.data.benchmark import BenchmarkSplit, read_split
 from tedloc.data.files import FileImages, benchmark_images, holder, where
 from tedloc.errors import UserError
 
+OF_IMAGENET = True
 CLASSES = 1000
 PHOTOS = (".jpeg", ".jpg", ".png")
 ARCHIVES = {

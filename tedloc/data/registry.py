@@ -6,4 +6,5 @@ DATASETS = {
     "cub": "tedloc.data.cub",
     "ilsvrc": "tedloc.data.ilsvrc",
     "folder": "tedloc.data.folder",
+    "imagenette": "tedloc.data.imagenette",
 }

@@ -27,6 +27,7 @@ from tedloc.data import text_files
 from tedloc.data.files import FileImages, limited, rank, readable, where
 from tedloc.errors import UserError, choose
 
+OF_IMAGENET = True
 FOLDER = "tiny-imagenet-200"
 SIDE = 64
 REMEDY = "run `python data_scripts/tiny_imagenet.py fetch`, or extract tiny-imagenet-200.zip again"

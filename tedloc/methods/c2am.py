@@ -40,6 +40,7 @@ from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.metrics import boxes as mapping
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import OptimiserSettings
+from tedloc.training import distributed
 
 COSINES = (5e-4, 0.9995)  # published: keeps both logarithms finite
 MEMORY = 0.1  # weight of the newest batch in the running border share; as in batch norm
@@ -60,8 +61,8 @@ class Foreground(nn.Module):
     @torch.no_grad()
     def watch(self, p: Tensor) -> None:
         """Take a batch's P into the running border share."""
-        here = (p[:, border(tuple(p.shape[1:])).to(p.device)] > 0.5).float().mean()
-        self.border_share.lerp_(here, MEMORY)
+        here = (p[:, border(tuple(p.shape[1:])).to(p.device)] > 0.5).float()
+        self.border_share.lerp_(distributed.gathered(here).mean(), MEMORY)
 
     def maps(self, z: Tensor) -> Tensor:
         """(B, h, w): P, inverted where the border says that it shows the background."""
@@ -75,11 +76,14 @@ def parts(x: Tensor) -> Tensor:
 
 
 def contrast(z: Tensor, p: Tensor, alpha: float) -> dict[str, Tensor]:
-    """The three terms of L by name. z: (B, C, h, w) features, none negative; p: (B, h, w), B at least 2."""
-    f = F.normalize(torch.einsum("bchw,bhw->bc", z, p), dim=1)
-    b = F.normalize(torch.einsum("bchw,bhw->bc", z, 1 - p), dim=1)
-    apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
-    return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
+    """The three terms of L by name, over the images of all processes, at least 2. z: (B, C, h, w) features, none
+    negative; p: (B, h, w)"""
+    with torch.autocast(z.device.type, enabled=False):  # in bf16 a cosine of 0.9995 is 1
+        z, p = z.float(), p.float()
+        f, b = (F.normalize(torch.einsum("bchw,bhw->bc", z, side), dim=1) for side in (p, 1 - p))
+        f, b = distributed.gathered(f), distributed.gathered(b)
+        apart = -(1 - (b @ f.T).clamp(*COSINES)).log().mean()
+        return {"apart": apart, "foreground": together(f, alpha), "background": together(b, alpha)}
 
 
 def together(u: Tensor, alpha: float) -> Tensor:

@@ -31,6 +31,7 @@ from tedloc.methods import Route, Shape
 from tedloc.methods.trained import Batch, Trained
 from tedloc.model import anchor_maps
 from tedloc.settings import OptimiserSettings
+from tedloc.training import distributed
 
 UNIVERSUM, SOURCE_LIKE, TARGET = range(3)
 # of the RBF kernels, times the mean squared distance of the samples; ours: the sources give no widths
@@ -67,9 +68,14 @@ def mmd(source: Tensor, target: Tensor) -> Tensor:
     return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
 
 
-def draw(pool: Tensor, generator: torch.Generator) -> Tensor:
+def draw(pool: Tensor, draws: distributed.Draws) -> Tensor:
     """One random pixel (B,) of each row's pool (B, P), a bool tensor; any pixel where the pool is empty."""
-    return torch.rand(pool.shape, generator=generator, device=pool.device).masked_fill(~pool, -1).argmax(1)
+    return draws.rand(pool.shape[1]).masked_fill(~pool, -1).argmax(1)
+
+
+def found(cluster: Tensor, kind: int) -> Tensor:
+    """Which images (B,) of all processes have pixels of a kind. cluster: (B, P), of this one's"""
+    return distributed.gathered((cluster == kind).any(1).int()) > 0
 
 
 class DANet(nn.Module):
@@ -105,10 +111,11 @@ class DANet(nn.Module):
         target = torch.where(self.known[labels, None], self.targets[labels], strongest)
         start = torch.stack([self.universum.expand_as(target), pixels.mean(1), target], dim=1)
         cluster, centres = k_means(pixels, start)
-        some = (cluster == UNIVERSUM).any(1)
+        centres, labels = distributed.gathered(centres), distributed.gathered(labels)
+        some = found(cluster, UNIVERSUM)
         if some.any():
             self.universum.lerp_(centres[some, UNIVERSUM].mean(0), 1 - self.momentum)
-        some = (cluster == TARGET).any(1)
+        some = found(cluster, TARGET)
         present = F.one_hot(labels[some], len(self.targets)).to(pixels)  # (images with target pixels, K)
         counts = present.sum(0)[:, None]
         means = present.T @ centres[some, TARGET] / counts.clamp_min(1)
@@ -152,12 +159,13 @@ class DAWSOL(Trained):
         f, scores = net(batch.x)
         pixels = f.flatten(2).transpose(1, 2)
         cluster = net.assign(pixels.detach(), batch.labels)
-        some = (cluster == TARGET).any(1)
-        pick = draw(cluster == TARGET, batch.generator)
-        target = pixels[torch.arange(len(pixels), device=pixels.device), pick][some]
-        discrepancy = mmd(pixels.mean(1), target) if len(target) else pixels.new_zeros(())
+        pick = draw(cluster == TARGET, batch.draws)
+        picked = pixels[torch.arange(len(pixels), device=pixels.device), pick]
+        source, target = distributed.gathered(pixels.mean(1)), distributed.gathered(picked)[found(cluster, TARGET)]
+        discrepancy = mmd(source, target) if len(target) else pixels.new_zeros(())
         universum = (cluster == UNIVERSUM)[:, :, None]
-        silence = (pixels * universum).sum() / (universum.sum() * pixels.shape[2]).clamp_min(1)
+        silent = distributed.divisor(universum.sum(), len(pixels)) * pixels.shape[2]
+        silence = (pixels * universum).sum() / silent.clamp_min(1)
         terms = {"CE": F.cross_entropy(scores, batch.labels), "MMD": discrepancy, "universum": silence}
         loss = terms["CE"] + self.own.beta * terms["MMD"] + self.own.mu * terms["universum"]
         return loss, {name: term.detach() for name, term in terms.items()}

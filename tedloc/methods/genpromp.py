@@ -36,6 +36,7 @@ from tedloc.methods.cam import LinearCAM
 from tedloc.methods.trained import subfolder
 from tedloc.settings import OptimiserSettings
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 
 # After these openings the class's token stands at place 5, as published. Which seven were published is not in
 # our sources.
@@ -273,14 +274,11 @@ class GenPromp(Method):
             drawn = torch.randperm(len(labels), generator=engine.generator_for(self.seed, 0)).numpy()
             views, templates = 1 + self.profile.encoder.mirror, self.prompts.representative.shape[1]
 
-            def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-                index, size = drawn[index], (len(index),)
-                view, template = (
-                    torch.randint(choices, size, generator=generator, device=self.device)
-                    for choices in (views, templates)
-                )
-                latent = self.latents(index, view.cpu())
-                return self.model.loss(latent, text(labels[index].to(self.device), template), generator), {}
+            def step(net: nn.Module, index: np.ndarray, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+                index, view, template = drawn[index], draws.randint(views), draws.randint(templates)
+                latent, words = self.latents(index, view.cpu()), text(labels[index].to(self.device), template)
+                noise, t = draws.randn(*latent.shape[1:]), draws.randint(len(self.model.kept_signal))
+                return self.model.loss(latent, words, noise, t), {}
 
             module.requires_grad_(True)
             engine.train(module, step, count, optimiser, self.seed, folder, self.device)

@@ -13,16 +13,16 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 
 from tedloc.backbones.encoders import (
-    LITE0,
-    LITE0_MEAN,
-    LITE0_STD,
+    LITE_MEAN,
+    LITE_STD,
+    LITES,
     in_reach,
     in_small_batches,
-    lite0_classifier,
+    lite_classifier,
     timm_model,
     to_input,
 )
-from tedloc.data import ImageSet
+from tedloc.data import ImageSet, of_imagenet
 from tedloc.errors import UserError
 from tedloc.methods import Method, Route
 
@@ -30,22 +30,24 @@ from tedloc.methods import Method, Route
 class HeadCam:
     """The ImageNet classifier of an encoder, restricted to the classes of a data set.
 
-    encoder: ``efficientnet-lite0`` or ``timm/<convolutional network>``; runs at its own input size
+    encoder: ``efficientnet-lite0`` to ``-lite2`` or ``timm/<convolutional network>``; runs at its own input size
     images:  any split of the data set; its classes must be classes of ImageNet-1k (``wnids``, or all 1000)
 
     Raises ``UserError`` for an encoder without such a head and for a class that ImageNet-1k lacks.
     """
 
     def __init__(self, encoder: str, images: ImageSet, device: str = "cpu", weights: str | None = None):
-        if encoder == LITE0:
-            net = lite0_classifier(weights)
-            self.image_size, self.mean, self.std = 224, LITE0_MEAN, LITE0_STD
+        if encoder in LITES:
+            net = lite_classifier(encoder, weights)
+            self.image_size, self.mean, self.std = LITES[encoder], LITE_MEAN, LITE_STD
         elif encoder.startswith("timm/"):
             net = timm_model(encoder, weights=weights)
             config = resolve_model_data_config(net)
             self.image_size, self.mean, self.std = config["input_size"][-1], config["mean"], config["std"]
         else:
-            raise UserError(f"encoder {encoder!r} has no ImageNet classifier; choose {LITE0} or timm/<model> with one")
+            raise UserError(
+                f"encoder {encoder!r} has no ImageNet classifier; choose {min(LITES)} or timm/<model> with one"
+            )
         self.net = net.requires_grad_(False).eval().to(device)
         self.classes = torch.from_numpy(imagenet_indices(images)).to(device)
         self._check(encoder)
@@ -84,7 +86,7 @@ class HeadCam:
         ):
             raise UserError(
                 f"encoder {encoder!r} has no ImageNet head that is linear in its pooled features, so it has "
-                f"no CAM; choose {LITE0} or a convolutional network such as timm/resnet50.a1_in1k"
+                f"no CAM; choose {min(LITES)} or a convolutional network such as timm/resnet50.a1_in1k"
             )
 
 
@@ -117,9 +119,7 @@ class HeadCAM(Method):
 
     def applies(self) -> bool:
         encoder = self.profile.encoder.name
-        return self.profile.data.name in ("tiny-imagenet", "ilsvrc") and (
-            encoder == LITE0 or encoder.startswith("timm/")
-        )
+        return of_imagenet(self.profile.data.name) and (encoder in LITES or encoder.startswith("timm/"))
 
     def lacks(self) -> str | None:
         encoder = self.profile.encoder.name

@@ -67,7 +67,7 @@ class TeDLocMethod(Trained):
         cam = torch.where(batch.mirrored[:, None, None], cam.flip(-1), cam)
         output = net(batch.x)
         foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler)
-        samples = sampler.sample(foreground, background, p.sampler.samples, batch.generator)
+        samples = sampler.sample(foreground, background, p.sampler.samples, batch.draws)
         return losses.total(output, samples, batch.labels, net.anchors, p.loss)
 
     def routes(self, net: TeDLoc, x: Tensor, labels: Tensor) -> dict[str, Route]:

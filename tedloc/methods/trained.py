@@ -24,19 +24,20 @@ from tedloc.fingerprints import digest
 from tedloc.methods import Method, Route, Shape
 from tedloc.settings import OptimiserSettings
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 from tedloc.training.features import Features, features
 
 
 class Batch(NamedTuple):
     """One step's images. x: (B, C, h, w) standardised patch embeddings, or (B, 3, S, S) images; labels: (B,);
-    index: (B,) positions in the training split; mirrored: (B,) bool, which of x are mirrored; generator: the
-    epoch's, on the method's device: all randomness of a step comes from it."""
+    index: (B,) positions in the training split; mirrored: (B,) bool, which of x are mirrored; draws: all
+    randomness of the step, on the method's device."""
 
     x: Tensor
     labels: Tensor
     index: np.ndarray
     mirrored: Tensor
-    generator: torch.Generator
+    draws: Draws
 
 
 def subfolder(folder: Path | None, name: str) -> Path | None:
@@ -139,10 +140,10 @@ class Trained(Method):
         self.prepare()
         labels = torch.from_numpy(self.images("train").labels)
 
-        def step(net: nn.Module, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            view = torch.randint(self.views, (len(index),), generator=generator, device=self.device)
+        def step(net: nn.Module, index: np.ndarray, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+            view = draws.randint(self.views)
             x = net[0](self.input("train", index, view.cpu().numpy()))
-            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, generator))
+            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, draws))
 
         engine.train(self.net, step, len(labels), self.optimiser, self.seed, folder, self.device)
         if checkpoint:

@@ -5,11 +5,12 @@ shared, so that N processes give the numbers of one, up to rounding:
 
     gradients   averaged by DistributedDataParallel, each rank weighted by its number of images
     batch norm  statistics of the global batch (:class:`GlobalBatchNorm`, on gloo and nccl alike)
-    randomness  random tensors of a step are drawn for the global batch, a rank keeps its rows (:func:`draws`)
+    randomness  a step draws rows for the global batch, of which a rank keeps its own (:class:`Draws`)
+    losses      one that sets images against each other gathers them first (:func:`gathered`); one that is a mean
+                over something else than images (the valid pixels of L_KD and P_CL) divides by :func:`divisor`
     metrics     each rank scores its batches of a split, rank 0 merges the meters, which is exact
 
-No image is padded or seen twice: where a batch does not divide, the first ranks have one image more. A loss
-that is a mean over something else than images (the valid pixels of L_KD and P_CL) divides by :func:`divisor`.
+No image is padded or seen twice: where a batch does not divide, the first ranks have one image more.
 
 Outside torchrun every function here does nothing. Machines share ``TEDLOC_RUNS`` and ``TEDLOC_CACHE``.
 """
@@ -24,15 +25,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed import _functional_collectives as collectives
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
-from torch.overrides import TorchFunctionMode
 
 from tedloc.errors import UserError
 
 # so long the others wait for rank 0's caches; that a process died, torchrun notices itself
 PATIENCE = datetime.timedelta(days=1)
-FACTORIES = (torch.rand, torch.randn, torch.randint)
 
 
 @contextlib.contextmanager
@@ -90,13 +91,28 @@ def rows(count: int) -> slice:
     return slice(int(edges[rank()]), int(edges[rank() + 1]))
 
 
+def total(values: Tensor) -> Tensor:
+    """The sum over ranks. Its gradient is the sum of the ranks' gradients."""
+    return collectives.wait_tensor(collectives.all_reduce(values, "sum", dist.group.WORLD))
+
+
 def summed(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Scalars by name, each summed over the ranks."""
     if world() == 1:
         return values
     stacked = torch.stack([torch.as_tensor(value).detach().float() for value in values.values()])
-    dist.all_reduce(stacked)
-    return dict(zip(values, stacked, strict=True))
+    return dict(zip(values, total(stacked), strict=True))
+
+
+def gathered(own: Tensor) -> Tensor:
+    """Of a row an image (B, ...) those of all ranks, in the batch's order. Gradients go back to where a row came from,
+    if every rank computes the same loss from them."""
+    if world() == 1:
+        return own
+    count = int(total(torch.tensor(len(own), device=own.device)))
+    here = rows(count)
+    before, after = own.new_zeros(here.start, *own.shape[1:]), own.new_zeros(count - here.stop, *own.shape[1:])
+    return total(torch.cat([before, own, after]))
 
 
 def divisor(count: Tensor, images: int) -> Tensor:
@@ -104,44 +120,40 @@ def divisor(count: Tensor, images: int) -> Tensor:
     so that the ranks' losses, averaged by images, are the mean over the things of all ranks."""
     if world() == 1:
         return count
-    total = torch.stack([count.detach().float(), torch.full_like(count, images, dtype=torch.float32)])
-    dist.all_reduce(total)
-    return total[0] * images / total[1]
+    things, everyone = total(torch.stack([count.detach().float(), torch.full_like(count, images, dtype=torch.float32)]))
+    return things * images / everyone
 
 
-class _Draws(TorchFunctionMode):
-    def __init__(self, generator: torch.Generator, own: slice, count: int):
-        super().__init__()
-        self.generator, self.own, self.count = generator, own, count
+class Draws:
+    """The random numbers of one step, a row an image: ``rand(3, 4)`` is (B, 3, 4) for the B images at hand.
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if function in FACTORIES and kwargs.get("generator") is self.generator:
-            if "size" in kwargs:
-                bounds, size = args, kwargs.pop("size")
-            elif function is torch.randint:
-                bounds, size = args[:-1], args[-1]
-            else:
-                bounds, size = (), args if isinstance(args[0], int) else args[0]
-            if len(size) and size[0] == self.own.stop - self.own.start:
-                return function(*bounds, (self.count, *size[1:]), **kwargs)[self.own]
-            return function(*bounds, tuple(size), **kwargs)
-        return function(*args, **kwargs)
-
-
-def draws(generator: torch.Generator, own: slice, count: int) -> contextlib.AbstractContextManager:
-    """Inside, ``torch.rand``, ``randn`` and ``randint`` with this generator and one row for each of the
-    rank's images draw for all ``count`` images and give the rank's rows: as in one process.
-
-    Any other draw (``randperm``, ``bernoulli``, another first dimension) is left as it is.
+    Rows are drawn for all ``images`` of the batch, and a rank gets those of its own images: as in one process.
+    Nothing else can be drawn, since ranks would not agree on it. Numbers lie on the generator's device. (PyTorch's own
+    numbers for several processes, DTensor's, take no generator and need a GPU.)
     """
-    return _Draws(generator, own, count) if world() > 1 else contextlib.nullcontext()
+
+    def __init__(self, generator: torch.Generator, images: int):
+        self.own, self.images = rows(images), images
+        self._from = {"generator": generator, "device": generator.device}
+
+    def rand(self, *row: int) -> Tensor:
+        """Uniform in [0, 1)."""
+        return torch.rand(self.images, *row, **self._from)[self.own]
+
+    def randn(self, *row: int) -> Tensor:
+        """Standard normal."""
+        return torch.randn(self.images, *row, **self._from)[self.own]
+
+    def randint(self, high: int, *row: int) -> Tensor:
+        """Whole numbers from 0 to high - 1."""
+        return torch.randint(high, (self.images, *row), **self._from)[self.own]
 
 
 def parallel(objective: nn.Module, device: str) -> nn.Module:
     """The module whose ``forward`` gives the loss, wrapped so that ``backward`` averages gradients.
 
-    Batch norm in it becomes global. Raises ``UserError`` for kinds of batch norm that cannot.
+    Batch norm in it becomes global. Raises ``UserError`` for kinds of batch norm that cannot, and for dropout,
+    which draws from PyTorch's global state.
     """
     if world() == 1:
         return objective
@@ -150,6 +162,8 @@ def parallel(objective: nn.Module, device: str) -> nn.Module:
             module.__class__ = GlobalBatchNorm  # in place: whoever holds the module keeps it
         elif isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
             raise UserError(f"{type(module).__name__} sees only its own process's images; train in one")
+        elif isinstance(module, _DropoutNd) and module.p:
+            raise UserError(f"{type(module).__name__} draws for its own process's images only; train in one")
     return DistributedDataParallel(
         objective,
         [torch.cuda.current_device()] if device == "cuda" else None,
@@ -158,24 +172,11 @@ def parallel(objective: nn.Module, device: str) -> nn.Module:
     )
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over ranks; its gradient is the sum of the ranks' gradients."""
-
-    @staticmethod
-    def forward(ctx, values: Tensor) -> Tensor:
-        values = values.clone()
-        dist.all_reduce(values)
-        return values
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
-
-
 class GlobalBatchNorm(_BatchNorm):
-    """Batch norm over the images of all ranks in training: mean, then the variance around it, in float32."""
+    """Batch norm over the images of all ranks in training: mean, then the variance around it, in float32.
+
+    PyTorch's SyncBatchNorm computes the same, but refuses CPUs, where this is tested.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of dimensions."""
@@ -183,19 +184,16 @@ class GlobalBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world() == 1:
             return super().forward(input)
-        x = input.float().transpose(0, 1).flatten(1)  # (C, own values)
-        own = x.new_full((1,), x.shape[1])
-        total = _Sum.apply(torch.cat([x.sum(1), own]))
-        mean, count = total[:-1] / total[-1], total[-1]
-        centred = x - mean[:, None]
-        variance = _Sum.apply(centred.square().sum(1)) / count
+        x, over = input.float(), [d for d in range(input.dim()) if d != 1]
+        count = total(x.new_full((), x.numel() / x.shape[1]))
+        mean = total(x.sum(over, keepdim=True)) / count
+        variance = total((x - mean).square().sum(over, keepdim=True)) / count
         if self.track_running_stats:
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * count / (count - 1), share)
-        x = centred * (variance + self.eps).rsqrt()[:, None]
+            self.num_batches_tracked += 1
+            share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean.detach().flatten(), share)
+            self.running_var.lerp_(variance.detach().flatten() * count / (count - 1), share)
+        x = (x - mean) * (variance + self.eps).rsqrt()
         if self.affine:
-            x = x * self.weight[:, None] + self.bias[:, None]
-        return x.unflatten(1, (input.shape[0], *input.shape[2:])).transpose(0, 1).to(input.dtype)
+            x = x * self.weight.view_as(mean) + self.bias.view_as(mean)
+        return x.to(input.dtype)

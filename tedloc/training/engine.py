@@ -1,10 +1,10 @@
 """The training loop: SGD over patch embeddings or images, with a log, checkpoints and exact resumption.
 
 Under torchrun every process takes its share of each batch (:mod:`tedloc.training.distributed`). The order of the
-data and all randomness of an epoch come from one generator seeded by (seed, epoch). Dropout and the
-like, which PyTorch takes from its global state, are seeded by (seed, epoch, batch, rank). A checkpoint
-is written after every epoch and every ``checkpoint_minutes`` within one, so a run that was killed at any
-moment ends in the same numbers.
+data and all randomness of an epoch come from one generator seeded by (seed, epoch). Dropout, which PyTorch takes
+from its global state, is seeded by (seed, epoch, batch, rank), and refused where there are several ranks. A
+checkpoint is written after every epoch and every ``checkpoint_minutes`` within one, so a run that was killed at
+any moment ends in the same numbers.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from tedloc.errors import UserError, choose
 from tedloc.settings import OptimiserSettings
 from tedloc.training import distributed
 
-# (model, image indices (B,), generator) -> loss: a mean over the B images, terms to log
-Step = Callable[[nn.Module, np.ndarray, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+# (model, image indices (B,), their random numbers) -> loss: a mean over the B images, terms to log
+Step = Callable[[nn.Module, np.ndarray, distributed.Draws], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Objective(nn.Module):
@@ -39,8 +39,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.step = model, step
 
-    def forward(self, index: np.ndarray, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.step(self.model, index, generator)
+    def forward(self, index: np.ndarray, draws: distributed.Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.step(self.model, index, draws)
 
 
 @dataclass
@@ -192,17 +192,17 @@ def _descend(
     device: str,
 ) -> dict[str, Tensor]:
     """One step on a batch; returns loss and terms summed over its images."""
-    own, kind = distributed.rows(len(index)), torch.device(device).type
+    draws, kind = distributed.Draws(generator, len(index)), torch.device(device).type
     choose("precision", settings.precision, ("auto", "float32", "bf16"))
     low = settings.precision == "bf16" or (settings.precision == "auto" and kind == "cuda")
-    with distributed.draws(generator, own, len(index)), torch.autocast(kind, torch.bfloat16, enabled=low):
-        loss, terms = objective(index[own], generator)
+    own = index[draws.own]
+    with torch.autocast(kind, torch.bfloat16, enabled=low):
+        loss, terms = objective(own, draws)
     optimiser.zero_grad(set_to_none=True)
-    images = own.stop - own.start
-    (loss * (images * distributed.world() / len(index))).backward()  # DDP divides by the number of processes
+    (loss * (len(own) * distributed.world() / len(index))).backward()  # DDP divides by the number of processes
     optimiser.step()
     terms = {"loss": loss.detach(), **terms}
-    return distributed.summed({name: value * images for name, value in terms.items()})
+    return distributed.summed({name: value * len(own) for name, value in terms.items()})
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from tedloc.data.registry import DATASETS
 from tedloc.errors import command
 from tedloc.settings import DataSettings, EncoderSettings
 from tedloc.training import devices
-from tedloc.training.store import Rows, side_by_side, stored_maps
+from tedloc.training.store import Rows, fetch, side_by_side, stored_maps
 
 STATISTICS = 10_000  # images at most, evenly spaced, that mean and deviation are taken from
 
@@ -68,6 +68,7 @@ class Features:
 
     def batch(self, index: np.ndarray, view: np.ndarray | int = 0, device: str = "cpu") -> Tensor:
         """(B, C, h, w) float32 tokens of the images ``index``, each in its ``view``."""
+        fetch(self.tokens, index, view)
         return torch.from_numpy(self.tokens[index, view]).to(device, torch.float32)
 
     @functools.cached_property

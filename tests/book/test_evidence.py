@@ -101,7 +101,7 @@ def test_results_that_do_not_belong_together_are_refused(good, bad):
 
 def test_object_shares_are_box_areas_over_the_image():
     found = LocalizationMeter(grid=10)
-    boxes = [np.array([[0, 0, 9, 9]]), np.array([[0, 0, 1, 1], [2, 2, 6, 5]])]
+    boxes = [np.array([[0, 0, 9, 9]]), np.array([[0, 0, 2, 2], [2, 2, 6, 5]])]
     found.update_boxes(["a", "b"], np.zeros((2, 4)), boxes, np.full((2, 2), 10))
     assert evidence.object_shares(found) == pytest.approx([1.0, 0.2])
 

@@ -10,6 +10,7 @@ from tedloc import losses, model, sampler
 from tedloc.book import illustrations
 from tedloc.errors import UserError
 from tedloc.settings import LossSettings
+from tedloc.training.distributed import Draws
 
 CLASSES, DIM, SIDE = 4, 6, 5
 
@@ -23,7 +24,7 @@ def image():
     output = net.requires_grad_(False)(torch.randn(1, 3, SIDE, SIDE))
     foreground, background = (torch.zeros(1, SIDE * SIDE, dtype=torch.bool) for _ in range(2))
     foreground[0, :8], background[0, 15:] = True, True
-    samples = sampler.sample(foreground, background, 3, torch.Generator().manual_seed(0))
+    samples = sampler.sample(foreground, background, 3, Draws(torch.Generator().manual_seed(0), 1))
     return output, samples, torch.tensor([2]), anchors
 
 

@@ -18,6 +18,7 @@ from tedloc.model import TeDLoc
 from tedloc.paths import notebooks
 from tedloc.profiles import get
 from tedloc.settings import ClipESSettings
+from tedloc.training.distributed import Draws
 
 SMALL = [
     "--encoder.name",
@@ -69,7 +70,7 @@ def test_the_papers_architectures_train_and_localise_for_one_step(capsys):
     model = TeDLoc(encoder.dim, orthogonalise(text, "qr_rows"), profile.decoder)
     output = model(tokens.clone())
     pools = sampler.pools(sampler.to_grid(cams, output.g.shape[1:]), profile.sampler)
-    drawn = sampler.sample(*pools, profile.sampler.samples, torch.Generator().manual_seed(0))
+    drawn = sampler.sample(*pools, profile.sampler.samples, Draws(torch.Generator().manual_seed(0), 2))
     loss, terms = losses.total(output, drawn, labels, model.anchors, profile.loss)
     loss.backward()
     assert tokens.shape == (2, 1024, 16, 16) and output.g.shape == (2, 64, 64) and output.scores.shape == (2, 20)

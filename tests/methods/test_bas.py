@@ -8,6 +8,7 @@ from tedloc.methods import bas
 from tedloc.methods.bas import BAS, BASNet, activation, suppression
 from tedloc.methods.trained import Batch
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 
 DIM, CLASSES, SIDE = 16, 4, 8
 
@@ -22,7 +23,7 @@ def planted(images: int = 32, seed: int = 0) -> tuple[Batch, torch.Tensor]:
     for i, (row, column) in enumerate(torch.randint(SIDE - 3, (images, 2), generator=random)):
         inside[i, row : row + 4, column : column + 4] = True
         x[i, labels[i], inside[i]] += 3
-    return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), random), inside
+    return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), Draws(random, images)), inside
 
 
 def trained(steps: int = 150) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -31,7 +31,7 @@ def two_clusters(count: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 def trained() -> c2am.Foreground:
     x, _ = two_clusters()
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         z = c2am.parts(x[index])
         p = net(z)
         net.watch(p)
@@ -68,6 +68,15 @@ def test_the_loss_is_the_same_for_both_sides():
     one, other = c2am.contrast(z, p, 0.3), c2am.contrast(z, 1 - p, 0.3)
     assert torch.allclose(sum(one.values()), sum(other.values()))
     assert torch.allclose(one["foreground"], other["background"])
+
+
+def test_the_contrast_of_vectors_that_agree_is_the_same_under_bf16():
+    """There 0.9995, which keeps the logarithm finite, is 1."""
+    z, p = torch.rand(1, DIM, 4, 4).expand(6, -1, -1, -1), torch.full((6, 4, 4), 0.5)  # cosines of 1 everywhere
+    expected = c2am.contrast(z, p, 0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = c2am.contrast(z, p, 0.3)
+    assert found == expected and expected["apart"] == pytest.approx(-np.log(5e-4), abs=0.01)
 
 
 def test_weights_fall_with_rank_and_the_closest_pair_counts_in_full():

@@ -9,6 +9,7 @@ from tedloc.methods.da_wsol import DAWSOL, SOURCE_LIKE, TARGET, UNIVERSUM, DANet
 from tedloc.methods.trained import Batch
 from tedloc.settings import override
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 
 DIM, CLASSES, SIDE = 16, 4, 8
 
@@ -24,7 +25,7 @@ def planted(images: int = 32, seed: int = 0) -> tuple[Batch, torch.Tensor]:
     for i, (row, column) in enumerate(torch.randint(SIDE - 2, (images, 2), generator=random)):
         inside[i, row : row + 3, column : column + 3] = True
         x[i, labels[i], inside[i]] += 4
-    return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), random), inside
+    return Batch(x, labels, np.arange(images), torch.zeros(images, dtype=torch.bool), Draws(random, images)), inside
 
 
 def trained(steps: int = 60, **changes) -> DANet:

@@ -12,6 +12,7 @@ from tedloc.methods.dips import DiPS, DiPSNet, best, proposals, region_scores, r
 from tedloc.methods.trained import Batch
 from tedloc.settings import DecoderSettings, override
 from tedloc.training import engine
+from tedloc.training.distributed import Draws
 
 DIM, CLASSES, SIDE = 8, 4, 10
 SMALL = override(profiles.get("smoke"), {"data.per_class": 1})
@@ -46,8 +47,8 @@ def classifier() -> nn.Linear:
 
 
 def batch_of(x: torch.Tensor, labels: torch.Tensor, mirrored: bool = False, seed: int = 0) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-    return Batch(x, labels, np.arange(len(x)), torch.full((len(x),), mirrored), random)
+    draws = Draws(torch.Generator().manual_seed(seed), len(x))
+    return Batch(x, labels, np.arange(len(x)), torch.full((len(x),), mirrored), draws)
 
 
 def test_the_proposal_that_holds_the_classs_evidence_is_kept_and_others_dropped():

@@ -14,6 +14,7 @@ from tedloc.methods.pseudo_label_quality import NAMED, box_mask, localize, objec
 from tedloc.methods.pseudo_labels import centre_prior
 from tedloc.sampler import pools, sample, to_grid
 from tedloc.settings import EvaluationSettings, SamplerSettings, override
+from tedloc.training.distributed import Draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +73,10 @@ def test_precision_of_the_pools_is_the_mean_over_many_draws():
     settings = SamplerSettings(foreground=0.7, background=0.3)
     quality = sample_quality(cams, truth, settings)
     pool = pools(to_grid(torch.from_numpy(cams).float() / 255, (8, 8)), settings)
-    generator, inside = torch.Generator().manual_seed(0), torch.from_numpy(truth).flatten(1)
-    draws = [sample(*pool, 5, generator) for _ in range(2000)]
-    right = torch.stack([inside.gather(1, draw.foreground).float().mean(1) for draw in draws]).mean(0)
-    wrong = torch.stack([inside.gather(1, draw.background).float().mean(1) for draw in draws]).mean(0)
+    draws, inside = Draws(torch.Generator().manual_seed(0), len(cams)), torch.from_numpy(truth).flatten(1)
+    samples = [sample(*pool, 5, draws) for _ in range(2000)]
+    right = torch.stack([inside.gather(1, each.foreground).float().mean(1) for each in samples]).mean(0)
+    wrong = torch.stack([inside.gather(1, each.background).float().mean(1) for each in samples]).mean(0)
     np.testing.assert_allclose(quality.foreground, right, atol=0.02)
     np.testing.assert_allclose(quality.background, 1 - wrong, atol=0.02)
 

@@ -130,10 +130,10 @@ def regressor() -> torch.nn.Module:
     method.boxes = boxes
     net = engine.seeded(0, lambda: psol.BoxRegressor(DIM, (GRID, GRID), 16, 64))
 
-    def step(net, index, generator):
-        mirrored = torch.rand(len(index), generator=generator) < 0.5
+    def step(net, index, draws):
+        mirrored = draws.rand() < 0.5
         views = torch.where(mirrored[:, None, None, None], x[index].flip(-1), x[index])
-        return method.loss(net, Batch(views, torch.zeros(len(index)), index, mirrored, generator))
+        return method.loss(net, Batch(views, torch.zeros(len(index)), index, mirrored, draws))
 
     settings = override(method.own.optimiser, {"epochs": 20, "learning_rate": 3e-3})
     return engine.train(net, step, len(x), settings, 0)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from every_method import TRAINED, fit
 from safetensors.torch import load_file
 from toy_training import UNEVEN, Pictures, X, model, stepper
 
 from tedloc import runs, train
 from tedloc.errors import UserError
-from tedloc.training import distributed, engine
+from tedloc.training import devices, distributed, engine
 
 ARGUMENTS = [
     "--profile",
@@ -47,6 +48,8 @@ def two(tmp_path_factory):
         patched.setenv("TEDLOC_RUNS", str(folder / "one"))
         for seed in ("0", "1"):
             train.main([*ARGUMENTS, "--seed", seed])
+        with devices.threads(1):  # as the other processes
+            fit(folder / "methods")
         shutil.copytree(folder / "one", folder / "two", ignore=shutil.ignore_patterns("*seed1-*"))
         finished = next((folder / "two" / "smoke").glob("tedloc-seed0-*"))
         for file in finished.iterdir():
@@ -104,6 +107,19 @@ def test_two_processes_train_tedloc_along_the_same_loss_curve(two):
     assert np.allclose(one, shared, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_train_any_method_to_the_losses_and_weights_of_one(two, name):
+    """All stages of it, with the classifier that it builds on; their buffers too, such as running centres."""
+    one, shared = two / "methods" / name, two / "shared methods" / name
+    stages = [file.parent.relative_to(one) for file in sorted(one.rglob("log.jsonl"))]
+    assert stages
+    for stage in stages:
+        mine, theirs = (load_file(folder / stage / "checkpoint.safetensors") for folder in (one, shared))
+        assert np.allclose(losses(one / stage / "log.jsonl"), losses(shared / stage / "log.jsonl"), rtol=1e-4), stage
+        for key, value in mine.items():
+            assert torch.allclose(value.float(), theirs[key].float(), rtol=1e-3, atol=1e-4), f"{stage} {key}"
+
+
 def test_the_merged_metrics_of_two_processes_are_those_of_one(two):
     one, shared = run(two, "one", 0), run(two, "two", 0)
     assert shared.metrics["provenance"]["processes"] == 2
@@ -135,22 +151,22 @@ def test_a_batch_smaller_than_the_number_of_processes_is_refused(monkeypatch):
 
 
 def test_a_process_draws_its_rows_of_what_one_process_draws(monkeypatch):
+    def draw():
+        draws = distributed.Draws(torch.Generator().manual_seed(3), 7)
+        return draws.rand(3), draws.randn(2, 5), draws.randint(9), draws.randint(2, 1)
+
+    whole, generator = draw(), torch.Generator().manual_seed(3)
+    assert torch.equal(whole[0], torch.rand(7, 3, generator=generator))  # in one process PyTorch's own
+    assert torch.equal(whole[1], torch.randn(7, 2, 5, generator=generator))
+    assert torch.equal(whole[2], torch.randint(9, (7,), generator=generator))
     monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    assert all(torch.equal(all_rows[4:], own) for all_rows, own in zip(whole, draw(), strict=True))
 
-    def draw(g, n):
-        return [
-            torch.rand(n, 3, generator=g),
-            torch.randn((n, 2), generator=g),
-            torch.randint(9, (n,), generator=g),
-            torch.randint(2, 9, size=(n, 1), generator=g),
-            torch.randperm(5, generator=g),
-        ]
 
-    whole = draw(torch.Generator().manual_seed(3), 7)
-    generator = torch.Generator().manual_seed(3)
-    with distributed.draws(generator, slice(4, 7), 7):
-        mine = draw(generator, 3)
-        elsewhere = torch.rand(3, generator=torch.Generator().manual_seed(0))
-    assert all(torch.equal(w[4:], m) for w, m in zip(whole[:4], mine[:4], strict=True))
-    assert torch.equal(whole[4], mine[4])  # not one row an image: untouched
-    assert torch.equal(elsewhere, torch.rand(3, generator=torch.Generator().manual_seed(0)))
+def test_what_would_draw_or_average_over_one_process_alone_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(UserError, match="Dropout draws for its own process's images"):
+        distributed.parallel(model(dropout=0.2), "cpu")
+    with pytest.raises(UserError, match="SyncBatchNorm sees only its own process's images"):
+        distributed.parallel(torch.nn.Sequential(torch.nn.SyncBatchNorm(3)), "cpu")

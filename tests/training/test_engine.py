@@ -120,7 +120,7 @@ def test_steps_take_as_many_epochs_as_they_need(tmp_path, count, steps, epochs):
 def test_the_forward_pass_has_the_precision_that_was_asked_for(precision, dtype):
     seen = set()
 
-    def step(net, index, generator):
+    def step(net, index, draws):
         out = net(X[index])
         seen.add(out.dtype)
         return F.cross_entropy(out, Y[index]), {}
@@ -143,7 +143,7 @@ def test_an_unknown_setting_is_named(changes, sentence):
 
 
 def test_a_diverged_loss_names_the_learning_rate(tmp_path):
-    def diverged(net: nn.Module, index, generator):
+    def diverged(net: nn.Module, index, draws):
         return net(X[index]).sum() * float("nan"), {}
 
     for minutes in (10.0, 0.0):
@@ -154,7 +154,7 @@ def test_a_diverged_loss_names_the_learning_rate(tmp_path):
 
 
 def test_a_full_gpu_names_the_batch_size():
-    def hungry(net: nn.Module, index, generator):
+    def hungry(net: nn.Module, index, draws):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match=r"lower optimiser.batch_size \(now 8\)"):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from tiny_clip import some_images, tiny_clip, unit_vectors
 
 from tedloc.errors import UserError
 from tedloc.methods.clip_es import clip_es
-from tedloc.training.store import CHUNK, MapStore, size_text, stored_maps
+from tedloc.training.store import CHUNK, MapStore, fetch, size_text, stored_maps
 
 TESTS = Path(__file__).resolve().parents[1]
 IMPORTS = """
@@ -238,6 +239,25 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_loses_nothing(small_disk, t
     fourth = range(3 * CHUNK, 4 * CHUNK)
     asked = Teacher(tmp_path / "notes").asked()
     assert asked == sorted([*range(COUNT), *fourth])  # the fourth batch's rows found no room at first
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice on memory maps")
+def test_rows_are_fetched_in_full_and_at_most_a_page_beside_each(tmp_path):
+    fetched = []
+
+    class Noted(mmap.mmap):
+        def madvise(self, advice, start, length):
+            fetched.append((start, start + length))
+            super().madvise(advice, start, length)
+
+    (tmp_path / "maps.bin").write_bytes(bytes(60 * 2 * 3000))
+    with open(tmp_path / "maps.bin", "rb") as file:
+        maps = np.ndarray((60, 2, 3000), np.uint8, Noted(file.fileno(), 0, access=mmap.ACCESS_READ))
+    index, view = np.array([41, 0, 59]), np.array([1, 0, 1])
+    fetch(maps, index, view), fetch(maps, index, 0), fetch(maps, index)
+    firsts = [*(2 * index + view) * 3000, *2 * index * 3000, *2 * index * 3000]
+    for first, size, (start, end) in zip(firsts, 6 * [3000] + 3 * [6000], fetched, strict=True):
+        assert first - mmap.PAGESIZE < start <= first and end == first + size
 
 
 def clip_es_maps(index):
