@@ -113,7 +113,7 @@ class PSOL(WithClassifier):
 
     def loss(self, net: BoxRegressor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         target = corner_and_size(self.boxes[batch.index].to(self.device), batch.mirrored)
-        return self.own.weight * F.mse_loss(net(batch.x), target), {}
+        return self.own.weight * F.mse_loss(net(batch.x).to(target.dtype), target), {}
 
     def routes(self, net: BoxRegressor, x: Tensor, labels: Tensor) -> dict[str, Route]:
         boxes = corners(net(x))

@@ -1,6 +1,7 @@
 """What the README says is what the stored results, the plan and the programs say."""
 
 import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -83,14 +84,21 @@ def program_lines() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", program_lines(), ids=" ".join)
 def test_the_options_of_our_programs_exist(words, capsys):
-    """Each option stands in the program's own help."""
-    module = importlib.import_module(words[words.index("-m") + 1])
+    """Each option stands in the program's own help, or is a setting of the profile."""
+    name = words[words.index("-m") + 1]
+    module = importlib.import_module(
+        f"{name}.__main__" if importlib.util.find_spec(name).submodule_search_locations else name
+    )
+    settings = [index for index, word in enumerate(words) if word.startswith("--") and "." in word]
+    profiles.from_command_line(
+        profiles.get("photos"), [word for index in settings for word in words[index : index + 2]]
+    )
     with pytest.raises(SystemExit) as end:
         module.main(["--help"])
     assert end.value.code == 0
     usage = capsys.readouterr().out
     for option in words[words.index("-m") + 2 :]:
-        if option.startswith("--"):
+        if option.startswith("--") and "." not in option:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", usage), f"{' '.join(words)}: no option {option}"
 
 

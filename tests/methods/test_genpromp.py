@@ -258,10 +258,11 @@ def stable(tmp_path_factory):
     diffusers.DDPMScheduler(**ld.TIMES).save_pretrained(folder / "scheduler")
     words = open_clip.SimpleTokenizer()
     renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    transformers.CLIPTokenizer(
-        {renamed.get(word, word): i for word, i in words.encoder.items()},
-        list(words.bpe_ranks),
-    ).save_pretrained(folder / "tokenizer")
+    place = folder / "tokenizer"  # as files, which every transformers reads; its own arguments changed with version 5
+    place.mkdir()
+    (place / "vocab.json").write_text(json.dumps({renamed.get(word, word): i for word, i in words.encoder.items()}))
+    (place / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in words.bpe_ranks))
+    (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
     return folder
 
 

@@ -198,7 +198,7 @@ distributed.destroy_process_group()
         subprocess.Popen([sys.executable, script, str(n)], stderr=subprocess.PIPE, text=True) for n in range(count)
     ]
     for process in started:
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=400)[1]
         assert process.returncode == 0, said
 
 
