@@ -256,9 +256,9 @@ BAD = {
     "threshold of one": (lambda f: None, ("--fixed-threshold", "1"), ["fixed threshold"]),
     "no workers": (lambda f: None, ("--workers", "0"), ["--workers"]),
     "header line": (
-        change("class_labels", 1, "image,class"),
+        change("localization", 1, "image,x0,y0,x1,y1"),
         (),
-        ["class_labels.txt, line 1", "remove the header line"],
+        ["localization.txt, line 1", "remove the header line"],
     ),
     "semicolons": (change("class_labels", 2, f"{IDS[1]};0"), (), ["class_labels.txt, line 2", "write commas"]),
     "tabs": (change("image_sizes", 2, f"{IDS[1]}\t60\t60"), (), ["image_sizes.txt, line 2", "write commas"]),

@@ -214,9 +214,10 @@ def advice(story: Mapping[str, Any], run: Run, profile: Profile) -> list[str]:
         box = evidence.box_meter(baselines.centre_box(splits["val"].boxes, splits["val"].sizes), splits["test"])
         gap = evidence.difference([run.meter()], [box])
         if gap.sign() < 1:
+            words = "does as well" if gap.mean <= 0 else "is as good, as far as so few boxes of test can tell"
             said.append(
-                f"**A box that looks at no photo does as well** (difference {gap}). Look at the worst cases: if maps "
-                "mark a part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger photos "
+                f"**A box that looks at no photo {words}** (difference {gap}). Look at the worst cases: if maps mark a "
+                "part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger photos "
                 "(`--encoder.image-size 448`)."
             )
     root = "FOLDER" if profile.synthetic else profile.data.root

@@ -135,7 +135,7 @@ def _remedy(number: int, line: str, fields: list[str]) -> str:
         return "numbers are whole: pixels, not shares of the image, and classes from 0"
     if any(field.strip().lower().endswith(".png") for field in fields):
         return "masks are scored with --mask-root"
-    if number == 1 and fields and not any(re.search(r"\d", field) for field in fields):
+    if number == 1 and fields and not any(re.match(r"\s*[+-]?[.\d]", field) for field in fields):
         return "remove the header line"
     return f"correct it, or fetch the file again from {SOURCE}"
 

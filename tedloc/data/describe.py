@@ -33,7 +33,7 @@ NEAR = 8
 FLAT = 2.0  # standard deviation, of 255 levels, below which a photo shows nothing to compare
 LISTED = 20  # classes, photos or pairs that the text names
 COLUMNS, ROWS = 8, 5  # of the contact sheet
-THUMBNAIL, TITLE = 240, 32  # pixels, letters
+THUMBNAIL, TITLE = 240, 26  # pixels, letters
 
 
 class Looked(NamedTuple):

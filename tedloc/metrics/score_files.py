@@ -145,7 +145,7 @@ def read_scores(file: Path, ids: Sequence[str], labels: np.ndarray, classes: int
 def _scores_from_csv(file: Path, ids: Sequence[str], labels: np.ndarray) -> np.ndarray:
     rows: dict[str, np.ndarray] = {}
     known, width = set(ids), None
-    reader = csv.reader(text_files.read(file, "check --scores").split("\n"), strict=True)
+    reader = csv.reader(text_files.read(file, "give a .npy array or a CSV table by --scores").split("\n"), strict=True)
     try:
         for count, row in enumerate(filter(None, reader)):
             name, *fields = (field.strip() for field in row)

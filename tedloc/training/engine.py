@@ -122,7 +122,8 @@ def train(
             part.compile()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(parameters, settings)
-    steps = settings.epochs * -(-count // settings.batch_size)
+    # a last batch that is dropped still counts for epochs, as it always has; so many steps are exactly so many
+    steps = settings.epochs * (-(-count // settings.batch_size) if settings.steps is None else len(lengths))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     at = _resume(folder, model, optimiser, schedule, device) if folder else Position()
     writes = folder is not None and distributed.rank() == 0

@@ -41,6 +41,7 @@ times = 1
 def checkout(tmp_path, monkeypatch):
     """A function that lays out a checkout of notebooks (name -> last cell) with these contents."""
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
     monkeypatch.delenv("TEDLOC_DATA", raising=False)
 
     def lay_out(chapters: list[str] | None = None, **sources: str) -> Path:
@@ -312,6 +313,8 @@ def test_commands_that_we_print_exist(page):
                 assert arguments[0] in targets
             case "python" if arguments[0].startswith("data_scripts/"):
                 assert f"def {arguments[1]}(" in (ROOT / arguments[0]).read_text()
+            case "tedloc-evaluate" | "tedloc-train" | "tedloc-predict" | "tedloc-tune":
+                assert f'{program} = "{program.replace("-", ".")}:main"' in (ROOT / "pyproject.toml").read_text()
             case "python" | "torchrun":
                 assert importlib.util.find_spec(arguments[arguments.index("-m") + 1])
             case "papermill":

@@ -41,6 +41,7 @@ HEADLINE = findings.headline(profiles.get("aviary"), RUN, CELLS, {"TeD-Loc": "ou
 def built(tmp_path, monkeypatch):
     """Two chapters of the book's profile, one of its own, and one that reads them."""
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
     monkeypatch.setattr(chapters, "RESULTS", tmp_path / "results")
     monkeypatch.delenv("TEDLOC_DATA", raising=False)
     for name in ("main_results", "ablation", "what_holds"):
