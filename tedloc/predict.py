@@ -33,7 +33,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from tedloc import paths, plots
-from tedloc.data.images import read_image
+from tedloc.data.images import read_image as read_photo
 from tedloc.data.photo_files import ENDINGS, files
 from tedloc.data.predictions import FORMATS, Journal, write
 from tedloc.errors import UserError, command
@@ -167,7 +167,7 @@ def read_ahead(sources: Sequence[Path]) -> Iterator[list[tuple[Path, np.ndarray 
 
     def read(path: Path) -> tuple[Path, np.ndarray | UserError]:
         try:
-            return path, read_image(path)
+            return path, read_photo(path)
         except UserError as error:
             return path, error
 
