@@ -32,7 +32,9 @@ def test_tests_lie_in_the_rooms_of_what_they_test():
     folders = {
         each.name for each in (paths.root() / "tests").iterdir() if each.is_dir() and any(each.glob("test_*.py"))
     }
-    assert folders - {"browser", "cuda"} <= rooms and {"data", "metrics", "training", "methods", "runs", "book"} <= folders
+    assert (
+        folders - {"browser", "cuda"} <= rooms and {"data", "metrics", "training", "methods", "runs", "book"} <= folders
+    )
 
 
 def test_the_example_of_a_method_is_cam_in_one_file_and_one_line(tmp_path, monkeypatch):
