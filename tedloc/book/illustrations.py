@@ -27,7 +27,7 @@ from tedloc.sampler import Samples, sample
 from tedloc.settings import LossSettings
 from tedloc.training.distributed import Draws
 
-API = "../api.html"  # the package's page, seen from an executed notebook's
+API = "../api/"  # the package's pages, seen from an executed notebook's: one a room, and one for the paper's four files
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Source:
         from pygments.lexers import PythonLexer
 
         shown = highlight(self.code, PythonLexer(), HtmlFormatter(nowrap=True))
-        name = html.escape(self.name)
+        name, room = html.escape(self.name), self.name.split(".")[1]
+        page = "method" if room in ("model", "losses", "sampler", "anchors") else room
         return (
-            f'<div class="source-lines"><p><a href="{API}#{name}"><code>{name}</code></a></p>'
+            f'<div class="source-lines"><p><a href="{API}{page}.html#{name}"><code>{name}</code></a></p>'
             f'<div class="highlight" tabindex="0"><pre>{shown}</pre></div></div>'
         )
 

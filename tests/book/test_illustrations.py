@@ -34,7 +34,7 @@ def test_source_is_what_runs_without_its_docstring():
     assert "Eq. 3" not in shown.code and "clamp_min(eps)" in shown.code
     for line in shown.code.splitlines():
         assert line in inspect.getsource(model.pool)
-    assert 'href="../api.html#tedloc.model.pool"' in shown._repr_html_()
+    assert 'href="../api/method.html#tedloc.model.pool"' in shown._repr_html_()
 
 
 def test_source_of_a_class_and_of_a_method():
