@@ -42,6 +42,7 @@ from tedloc.methods import pseudo_label_quality as quality
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.metrics import boxes
 from tedloc.training import devices
+from tedloc.training.distributed import Draws
 
 plots.use_style()
 
@@ -251,7 +252,7 @@ illustrations.source(sampler.sample)
 STEPS = 100
 cam = sampler.to_grid(cams[CHOSEN : CHOSEN + 1].float() / 255, size)
 threshold = int(sampler.otsu(cam.flatten(1))[0])
-pools = sampler.pools(cam, P.sampler)
+pools = sampler.pools(cam, P.sampler, Draws(torch.Generator().manual_seed(0), 1))
 drawn, positive, negative = illustrations.tallies(*pools, P.sampler.samples, STEPS, torch.Generator().manual_seed(0))
 FOREGROUND, BACKGROUND = plots.PALETTE[5], plots.PALETTE[4]
 figure, axes = plt.subplots(2, 4, figsize=(7.2, 4.3))

@@ -99,7 +99,7 @@ Markdown(
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "One row for each of four images: the image with its mask, the teacher's map, what lies above Otsu's threshold, the foreground and background pools, and the points sampled in three steps, orange for foreground and blue for background."}}
 main = sampler.to_grid(torch.from_numpy(np.ascontiguousarray(cams["the profile's teacher"])).float() / 255, size)
-pools = sampler.pools(main, P.sampler)
+pools = sampler.pools(main, P.sampler, Draws(torch.Generator().manual_seed(0), len(main)))
 threshold = sampler.otsu(main.flatten(1))
 judged = quality.sample_quality(cams["the profile's teacher"], truth, P.sampler)
 usable = np.flatnonzero(np.isfinite(judged.foreground))

@@ -1,8 +1,8 @@
 """Sampling of foreground and background patches from a CAM (appendix A), batched and on the CAM's device.
 
 Otsu's threshold splits the CAM; the n+ most active pixels of its upper part form the foreground pool, the n-
-least active pixels outside it the background pool. Every training step draws new pixels from both pools, the
-same number of each.
+least active pixels outside it the background pool, and of pixels that tie at a pool's edge any, at random. Every
+training step draws new pixels from both pools, the same number of each.
 """
 
 from typing import NamedTuple
@@ -59,8 +59,9 @@ def otsu(cams: Tensor) -> Tensor:
     return torch.where(best[:, 0] > 0, threshold, cams.long().amax(1))
 
 
-def lowest(cams: Tensor, n: Tensor) -> Tensor:
-    """The n (B, 1) lowest pixels of each uint8 map (B, P), of equal ones the first; (B, P) bool.
+def lowest(cams: Tensor, n: Tensor, order: Tensor) -> Tensor:
+    """The n (B, 1) lowest pixels of each uint8 map (B, P), of equal ones those that come first in an order (B, P) of
+    the pixels; (B, P) bool.
 
     Counted, not sorted.
     """
@@ -69,20 +70,23 @@ def lowest(cams: Tensor, n: Tensor) -> Tensor:
     level = (upto < n).sum(1, keepdim=True)  # of the n-th pixel
     missing = n - (upto - counts).gather(1, level)  # so many pixels at that level
     equal = cams == level
-    return (cams < level) | (equal & (equal.cumsum(1) <= missing))
+    first = equal.gather(1, order).cumsum(1) <= missing
+    return (cams < level) | (equal & torch.empty_like(equal).scatter_(1, order, first))
 
 
-def pools(cams: Tensor, settings: SamplerSettings) -> tuple[Tensor, Tensor]:
+def pools(cams: Tensor, settings: SamplerSettings, draws: Draws) -> tuple[Tensor, Tensor]:
     """Foreground and background pools. cams: (B, H, W) uint8. Returns two (B, H*W) bool tensors.
 
     Foreground: the most active share of the Otsu region. Background: the least active share of all pixels,
-    never inside the Otsu region. Pixels that tie at the edge of a pool are taken in scan order.
+    never inside the Otsu region. Which of the pixels that tie at the edge of a pool belong to it is drawn anew at every
+    call; ``draws``: on the CAMs' device.
     """
     flat = cams.flatten(1)
     region = flat > otsu(flat)[:, None]
-    foreground = lowest(255 - flat, torch.ceil(settings.foreground * region.sum(1, keepdim=True)))
+    order = draws.rand(flat.shape[1]).argsort(1)
+    foreground = lowest(255 - flat, torch.ceil(settings.foreground * region.sum(1, keepdim=True)), order)
     n_background = torch.full_like(flat[:, :1], round(settings.background * flat.shape[1]), dtype=torch.float64)
-    background = lowest(flat, n_background) & ~region & region.any(1, keepdim=True)
+    background = lowest(flat, n_background, order) & ~region & region.any(1, keepdim=True)
     return foreground, background
 
 

@@ -48,7 +48,7 @@ def between_class_variance(cam: np.ndarray, threshold: int) -> float:
 
 def test_a_flat_cam_gives_no_samples():
     flat = torch.full((1, 6, 6), 77, dtype=torch.uint8)
-    foreground, background = pools(flat, SamplerSettings())
+    foreground, background = pools(flat, SamplerSettings(), draws(flat, 0))
     samples = sample(foreground, background, 5, draws(foreground, 0))
     assert not samples.valid.any()
 
@@ -56,7 +56,8 @@ def test_a_flat_cam_gives_no_samples():
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), side=sizes, n=st.integers(1, 40))
 def test_samples_come_from_their_pools_balanced_and_without_repetition(seed, side, n):
-    foreground, background = pools(cams(seed, side), SamplerSettings(background=0.3))
+    maps = cams(seed, side)
+    foreground, background = pools(maps, SamplerSettings(background=0.3), draws(maps, seed))
     drawn = sample(foreground, background, n, draws(foreground, seed))
     assert not (foreground & background).any()
     for b in range(len(foreground)):
@@ -68,15 +69,16 @@ def test_samples_come_from_their_pools_balanced_and_without_repetition(seed, sid
 
 def test_foreground_pool_is_the_most_active_share_of_the_otsu_region():
     ramp = torch.arange(100, dtype=torch.uint8).reshape(1, 10, 10) * 2
-    region, _ = pools(ramp, SamplerSettings(foreground=1.0))
-    top, bottom = pools(ramp, SamplerSettings(foreground=0.25, background=0.1))
+    region, _ = pools(ramp, SamplerSettings(foreground=1.0), draws(ramp, 0))
+    top, bottom = pools(ramp, SamplerSettings(foreground=0.25, background=0.1), draws(ramp, 0))
     assert int(top.sum()) == np.ceil(0.25 * int(region.sum()))
     assert torch.equal(top[0].nonzero()[:, 0], torch.arange(100 - int(top.sum()), 100))
     assert torch.equal(bottom[0].nonzero()[:, 0], torch.arange(10))
 
 
 def test_every_step_draws_anew_and_a_seed_repeats_it():
-    foreground, background = pools(cams(1, 20), SamplerSettings())
+    maps = cams(1, 20)
+    foreground, background = pools(maps, SamplerSettings(), draws(maps, 0))
     drawn = draws(foreground, 3)
     first, second = (sample(foreground, background, 10, drawn) for _ in range(2))
     again = sample(foreground, background, 10, draws(foreground, 3))
@@ -106,11 +108,28 @@ def test_an_impossible_pool_is_named(setting):
         SamplerSettings(**setting)
 
 
-def test_the_lowest_pixels_are_those_that_sorting_finds_with_ties_in_scan_order():
+def test_ties_at_the_edge_of_a_pool_are_drawn_at_random_and_not_in_scan_order():
+    """A map of few levels, whose lowest 40 % would else be its top rows."""
+    cam = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    cam[:, 4:7, 4:7], cam[:, 5, 5] = 200, 255
+    drawn, settings = draws(cam, 0), SamplerSettings(foreground=0.5, background=0.4)
+    counts, steps = torch.zeros(2, 100), 2000
+    for _ in range(steps):
+        each = torch.cat(pools(cam, settings, drawn))
+        assert each.sum(1).tolist() == [5, 40]
+        counts += each
+    region = (cam[0] > 0).flatten()
+    for found, free, expected in ((counts[0], region & (cam[0] < 255).flatten(), 4 / 8), (counts[1], ~region, 40 / 91)):
+        spread = (steps * expected * (1 - expected)) ** 0.5
+        assert (found[free] - steps * expected).abs().max() < 5 * spread
+    assert counts[0, 55] == steps and counts[0][~region].sum() == counts[1][region].sum() == 0
+
+
+def test_the_lowest_pixels_are_those_that_sorting_finds_with_ties_in_the_order_given():
     for seed, levels in enumerate((1, 2, 5, 256) * 5):
         random = torch.Generator().manual_seed(seed)
         cams = torch.randint(levels, (3, 50), generator=random).to(torch.uint8)
         n = torch.randint(51, (3, 1), generator=random)
-        found = sampler.lowest(cams, n)
+        found = sampler.lowest(cams, n, torch.arange(50).expand(3, -1))
         for row, count, order in zip(found, n[:, 0], cams.argsort(dim=1, stable=True)):
             assert row.nonzero()[:, 0].tolist() == sorted(order[:count].tolist())

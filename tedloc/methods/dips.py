@@ -187,7 +187,7 @@ class DiPS(Trained):
         which = batch.draws.randint(self.proposals.shape[1])
         maps = self.proposals[batch.index, which.cpu()].to(g.device) / 255
         maps = torch.where(batch.mirrored[:, None, None], maps.flip(-1), maps)
-        pools = sampler.pools(sampler.to_grid(maps, tuple(g.shape[1:])), self.own.sampler)
+        pools = sampler.pools(sampler.to_grid(maps, tuple(g.shape[1:])), self.own.sampler, batch.draws)
         samples = sampler.sample(*pools, self.own.sampler.samples, batch.draws)
         partial, image = patch_classification(g, samples), F.cross_entropy(scores, batch.labels)
         return partial + image, {"partial CE": partial.detach(), "CE": image.detach()}

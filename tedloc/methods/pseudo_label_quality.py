@@ -17,6 +17,7 @@ from tedloc.errors import UserError
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.sampler import pools, to_grid
 from tedloc.settings import EvaluationSettings, SamplerSettings
+from tedloc.training.distributed import Draws
 
 BATCH = 500
 NAMED = {  # what tables call the parts of ``SampleQuality.percent``
@@ -80,13 +81,14 @@ def box_mask(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def sample_quality(cams: np.ndarray, truth: np.ndarray, settings: SamplerSettings) -> SampleQuality:
-    """Quality of what the sampler draws from CAMs (N, h, w) uint8, against truth (N, H, W) bool."""
-    parts = []
+    """Quality of what the sampler draws from CAMs (N, h, w) uint8, against truth (N, H, W) bool. Ties at the edges of
+    the pools fall once, under a fixed seed."""
+    parts, ties = [], torch.Generator().manual_seed(0)
     for start in range(0, len(cams), BATCH):
         part = slice(start, start + BATCH)
         cam = torch.from_numpy(np.ascontiguousarray(cams[part])).float() / 255
         inside = torch.from_numpy(truth[part]).flatten(1)
-        foreground, background = pools(to_grid(cam, truth.shape[1:]), settings)
+        foreground, background = pools(to_grid(cam, truth.shape[1:]), settings, Draws(ties, len(cam)))
         parts.append(
             (
                 _share(inside, foreground),

@@ -66,7 +66,7 @@ class TeDLocMethod(Trained):
         cam = torch.from_numpy(np.array(self.cams[batch.index])).to(self.device).float() / 255
         cam = torch.where(batch.mirrored[:, None, None], cam.flip(-1), cam)
         output = net(batch.x)
-        foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler)
+        foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler, batch.draws)
         samples = sampler.sample(foreground, background, p.sampler.samples, batch.draws)
         return losses.total(output, samples, batch.labels, net.anchors, p.loss)
 

@@ -84,8 +84,8 @@ def test_a_step_at_the_papers_size_keeps_to_a_gpu_in_bf16(name, monkeypatch):
         tokens = encoder(torch.zeros(batch, 3, 224, 224, device="cuda"))
         output = model(tokens.float())
         cams = sampler.to_grid(torch.zeros(batch, 14, 14, device="cuda"), tuple(output.g.shape[1:]))
-        pools = sampler.pools(cams, profile.sampler)
         draws = SimpleNamespace(rand=lambda *row: torch.rand(batch, *row, device="cuda"))  # a generator has a driver
+        pools = sampler.pools(cams, profile.sampler, draws)
         drawn = sampler.sample(*pools, profile.sampler.samples, draws)
         labels = torch.zeros(batch, dtype=torch.long, device="cuda")
         loss, terms = losses.total(output, drawn, labels, model.anchors, profile.loss)

@@ -72,8 +72,8 @@ def test_precision_of_the_pools_is_the_mean_over_many_draws():
     truth = rng.random((4, 8, 8)) < 0.4
     settings = SamplerSettings(foreground=0.7, background=0.3)
     quality = sample_quality(cams, truth, settings)
-    pool = pools(to_grid(torch.from_numpy(cams).float() / 255, (8, 8)), settings)
     draws, inside = Draws(torch.Generator().manual_seed(0), len(cams)), torch.from_numpy(truth).flatten(1)
+    pool = pools(to_grid(torch.from_numpy(cams).float() / 255, (8, 8)), settings, draws)
     samples = [sample(*pool, 5, draws) for _ in range(2000)]
     right = torch.stack([inside.gather(1, each.foreground).float().mean(1) for each in samples]).mean(0)
     wrong = torch.stack([inside.gather(1, each.background).float().mean(1) for each in samples]).mean(0)
