@@ -154,8 +154,13 @@ Markdown(
 # has more classes than most CLIP models have dimensions. The readings, and what each gives when $K$ exceeds $d_T$:
 #
 # `qr_rows` (default)
-# : $T = QR$, anchors are the rows of $Q$. Exists for every $K$. For $K \le d_T$ the rows are exactly orthonormal;
-#   beyond that they cannot be, and form a tight frame.
+# : $T = QR$, anchors are the rows of $Q$. Exists for every $K$. For $K \le d_T$ the rows are exactly orthonormal
+#   (and know only the first $K$ coordinates of the texts); beyond that they cannot be, and form a tight frame.
+#
+# `qr_full`
+# : the rows of the *full* QR's $Q$, which is $K \times K$: for $K > d_T$ the rows of `qr_rows`, completed in $K - d_T$
+#   further dimensions, which hold nothing of the texts, so that they are exactly orthonormal. For $K \le d_T$ the same
+#   as `qr_rows`.
 #
 # `qr_cols`
 # : $T^\top = QR$, that is Gram–Schmidt over the classes. Depends on their order; does not exist for $K > d_T$, and

@@ -51,6 +51,8 @@ FAMILY_NAMES = [bird_name(Bird(*family, "plain", False)) for family in FAMILIES]
 seeds = P.seeds if P.meaningful else P.seeds[:1]
 text = class_text(P.anchors.text, class_names, P.anchors.template)
 reasons = {name: anchors.refusal(text, name) for name in NAMES}
+if len(text) <= text.shape[1]:
+    reasons["qr_full"] = "K ≤ d: as QR, rows"
 planned = [name for name in (NAMES if P.meaningful else SHORT) if not reasons[name]]
 
 # %%
@@ -232,10 +234,13 @@ plt.show()
 # ## Figure 3: a thousand names, more than there are dimensions
 #
 # ILSVRC has 1000 classes; CLIP's ViT-B/16 has 512 text dimensions and ViT-L/14 has 768 (a few larger models
-# have 1024). The paper does not name its CLIP. With fewer dimensions than classes no orthogonal set exists,
-# and what the rows of $Q$ give is a *tight frame*: vectors that share the space evenly but still overlap,
-# with unequal lengths. Gram-Schmidt over the classes (QR, columns) stops at the number of dimensions. The
-# picture is drawn here from the ImageNet class names and a text encoder that is at hand.
+# have 1024). The paper does not name its CLIP. With fewer dimensions than classes no orthogonal set exists in the
+# text's space, and what the rows of $Q$ give is a *tight frame*: vectors that share the space evenly but still
+# overlap, with unequal lengths. Gram-Schmidt over the classes (QR, columns) stops at the number of dimensions. The
+# *full* QR of the same matrix goes on beyond it: its $Q$ is square, and its rows are those of the frame, completed in
+# further dimensions to a thousand exactly orthonormal vectors. What is added has nothing of the text in it, and which
+# of these the paper means by "QR" it does not say. The picture is drawn here from the ImageNet class names and a text
+# encoder that is at hand.
 
 # %% tags=["remove-input"]
 model = None if P.anchors.text.startswith("aviary/") else P.anchors.text  # the aviary's tower knows few words
@@ -261,7 +266,7 @@ if model:
         )
     lines = {
         NAMES[name]: anchors.geometry(before, name, permutations=3, among=distinct)
-        for name in ("none", "qr_rows", "qr_cols", "polar", "random")
+        for name in ("none", "qr_rows", "qr_full", "qr_cols", "polar", "random")
     }
     shown = report.plain_table(
         pd.DataFrame(lines).T.rename_axis("anchors"), decimals=3, caption=f"Geometry of the anchors of {note}"
@@ -336,7 +341,7 @@ if model:
     spread = Markdown(
         f"Before, one direction holds {share[0]:.0%} of the texts' squared length and ten directions hold "
         f"{share[:10].sum():.0%}: names share what all prompts share. After, all singular values are one. "
-        "That is what a tight frame is, and all that orthogonalizing can do when the space is too small."
+        "That is what a tight frame is, and all that orthogonalizing can do within a space that is too small."
     )
 spread if model else None
 

@@ -5,8 +5,13 @@ basis", not of which matrix. T is K x d, one text embedding a row. The readings 
 
 qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). Our default, because it is the only QR reading
          that runs for any K: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are
-         exactly orthonormal and the dimension becomes K (200 on CUB). For K > d no orthonormal set exists;
-         the rows form a tight frame (Q^T Q = I) of unequal norms.
+         exactly orthonormal and the dimension becomes K (200 on CUB). Where K < d only the first K coordinates
+         of the texts matter, since those K columns of T already fix Q. For K > d no orthonormal set exists in d
+         dimensions; the rows form a tight frame (Q^T Q = I) of unequal norms.
+qr_full  the full QR of T, whose Q is K x K; anchors are its rows. For K <= d it is qr_rows. For K > d the first
+         d coordinates of an anchor are that of qr_rows, and K - d more, in which every text is zero, complete
+         it: 1000 exactly orthonormal anchors, outside the text's space. A full QR leaves open which
+         coordinates these are (a rotation); ours continue with the unit vectors, in order.
 qr_cols  T^T = Q R, Gram-Schmidt over the classes: anchor k is t_k less its share in t_1 .. t_{k-1}, scaled to
          unit norm. Undefined for K > d, and the anchors depend on the order of the classes.
 polar    U V^T from T = U S V^T (Loewdin): the orthonormal set nearest to T, free of order, in the text's own
@@ -29,6 +34,7 @@ from tedloc.errors import UserError, choose
 METHODS = {  # name -> as a reader knows it
     "none": "text as it is",
     "qr_rows": "QR, rows of Q (default)",
+    "qr_full": "full QR, rows of Q",
     "qr_cols": "QR, columns of Q",
     "polar": "polar (Löwdin)",
     "random": "control: random directions",
@@ -39,7 +45,7 @@ METHODS = {  # name -> as a reader knows it
 def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tensor:
     """Anchors (K, d') float32 from text embeddings (K, d), on the text's device.
 
-    method: one of ``METHODS``; d' is min(K, d) for qr_rows, K for onehot, d for all others.
+    method: one of ``METHODS``; d' is min(K, d) for qr_rows, K for qr_full and onehot, d for all others.
     seed:   of ``random``; the others ignore it.
     Computed in float64; the sign that QR leaves open is fixed by a positive diagonal of R.
     Raises ``UserError`` for an unknown method, for qr_cols when K > d, and for qr_cols and polar when a class
@@ -51,7 +57,7 @@ def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tenso
     if method == "qr_cols" and classes > width:
         raise UserError(
             f"orthogonaliser qr_cols gives at most {width} anchors, one per text dimension, but there are "
-            f"{classes} classes; choose qr_rows or polar, or a text encoder of more dimensions"
+            f"{classes} classes; choose qr_rows, qr_full or polar, or a text encoder of more dimensions"
         )
     if method in ("qr_cols", "polar"):
         _check_independent(exact, method)
@@ -60,6 +66,8 @@ def orthogonalise(text: Tensor, method: str = "qr_rows", seed: int = 0) -> Tenso
             anchors = exact
         case "qr_rows":
             anchors = _qr(exact)
+        case "qr_full":
+            anchors = _qr(torch.cat([exact, torch.eye(classes, dtype=torch.float64)], dim=1))
         case "qr_cols":
             anchors = _qr(exact.T).T
         case "polar":

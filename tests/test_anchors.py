@@ -48,6 +48,23 @@ def test_qr_rows_are_orthonormal_or_a_tight_frame(shape, seed):
     torch.testing.assert_close(product, torch.eye(min(shape), dtype=torch.float64), atol=1e-5, rtol=0)
 
 
+@given(shapes, st.integers(0, 50))
+@settings(deadline=None, max_examples=40)
+def test_full_qr_completes_the_rows_to_an_orthonormal_set_for_any_number_of_classes(shape, seed):
+    text = alike(*shape, seed)
+    full, rows = orthogonalise(text, "qr_full"), orthogonalise(text, "qr_rows")
+    assert full.shape == (len(text), len(text))
+    torch.testing.assert_close(gram(full), torch.eye(len(text), dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(full[:, : rows.shape[1]], rows, atol=1e-5, rtol=0)
+
+
+def test_beyond_the_text_space_full_qr_adds_coordinates_in_which_every_text_is_zero():
+    text = alike(30, 12)
+    full = orthogonalise(text, "qr_full").double()
+    assert (full.T @ text.double())[12:].abs().max() < 1e-6
+    assert permutation_sensitivity(text, "qr_full").rotation < 1e-5
+
+
 @given(
     st.integers(2, 12),
     st.integers(12, 24),
@@ -97,7 +114,7 @@ def test_up_to_the_dimension_qr_rows_use_only_the_first_k_text_dimensions():
 
 
 def test_qr_cols_beyond_the_dimension_names_both_numbers_and_the_remedy():
-    with pytest.raises(UserError, match="at most 12 anchors.*30 classes.*qr_rows or polar"):
+    with pytest.raises(UserError, match="at most 12 anchors.*30 classes.*qr_rows, qr_full or polar"):
         orthogonalise(alike(30, 12), "qr_cols")
 
 
@@ -128,13 +145,13 @@ def test_anchors_are_the_same_every_time_and_leave_the_text_alone(method):
 
 
 def test_an_unknown_orthogonaliser_lists_the_known_ones():
-    with pytest.raises(UserError, match="onehot, polar, qr_cols, qr_rows, random"):
+    with pytest.raises(UserError, match="onehot, polar, qr_cols, qr_full, qr_rows, random"):
         orthogonalise(alike(3, 4), "qr")
 
 
 def test_only_gram_schmidt_over_classes_depends_on_their_order():
     text = alike(8, 12)
-    for method in ("none", "qr_rows", "polar"):
+    for method in ("none", "qr_rows", "qr_full", "polar"):
         assert max(permutation_sensitivity(text, method)) < 1e-5
     cols = permutation_sensitivity(text, "qr_cols")
     assert cols.direct > 0.1
