@@ -200,7 +200,7 @@ compared.published("SCM")
 # m(p) = \operatorname*{mean}_l \frac{1}{n} \sum_q A_l[q, p]\, A_l[\mathrm{cls}, q] .
 # $$
 #
-# *Cue digging.* The tokens $X$ are weakened where the class token looks, $X' = \mathrm{conv}(X \circ (1 - a))$. What
+# *Cue digging.* The tokens $X$ are erased where the class token looks, $X' = \mathrm{conv}(X \circ (1 - a))$. What
 # remains decides how four expert kernels are mixed into the head of this image:
 #
 # $$
@@ -217,7 +217,8 @@ compared.published("SCM")
 # addition.
 #
 # *Differences from the published system.* Those of TS-CAM. Open, and chosen here: the pooling has stride 1 and no
-# padding. The attention $a$ is used as it is: its values sum to one at most, so the weakening is slight.
+# padding; and the attention $a$ is brought to $[0, 1]$ in each image, since the softmax's weights of $n$ patches are
+# about $1/n$ each, with which $1 - a$ would erase nothing.
 
 # %% tags=["remove-input"]
 compared.published("LCTR")
@@ -280,10 +281,9 @@ compared.published("CATR")
 # *Differences from the published system.* Published on the last convolution of VGG16 at 448 pixels, where
 # descriptors are not negative; ours are the frozen encoder's embeddings, standardised per channel. The
 # published system localises the images that it takes the direction from; we take it from the training images
-# and apply it to others. A component is a component of patches, without interpolation. A setting that is ours,
-# off at the paper's scale, whitens the embeddings by the covariance of all training patches first: where
-# backgrounds vary more than objects, the first component is otherwise a background's. The small profiles have
-# it on, by the search on the aviary's validation split, where backgrounds are of that kind.
+# and apply it to others. A component is a component of patches, without interpolation. The
+# variant `ddt:whitened` is ours: it whitens the embeddings by the covariance of all training patches first, since
+# where backgrounds vary more than objects the first component is otherwise a background's.
 
 # %% [markdown]
 # ## PSOL
@@ -310,7 +310,7 @@ compared.published("CATR")
 # regressor is a convolution whose grid is flattened, then the layers as published. The classifier is linear on
 # the same encoder. At the paper's scale the rate and, for ILSVRC, the number of epochs are the published ones;
 # there is no published code for CUB. Batch sizes are ours, and so
-# is batch norm behind the wide layer. In the aviary DDT whitens, as on its own.
+# is batch norm behind the wide layer.
 
 # %% tags=["remove-input"]
 compared.published("PSOL")
@@ -508,7 +508,8 @@ compared.published("BAS")
 #
 # *Differences from the published system.* The published one trains a DINO ViT-S with decoder and class head. Here
 # encoder and proposals are frozen and computed once; the attention is that of the profile's ViT in the aviary (which
-# was trained with labels of other birds, not by DINO) and of DINO ViT-S elsewhere. Since the encoder is frozen,
+# was trained with labels of other birds, not by DINO: the row's name says *supervised attention*) and of DINO ViT-S
+# elsewhere. Since the encoder is frozen,
 # class head and decoder share nothing. Regions are cut by Otsu's threshold and scored by their pooled patch embeddings
 # under CAM's linear classifier; the published score is a classifier's, too. The CRF term, of weight
 # $2 \cdot 10^{-9}$, and the 3×3 dilation of sampled pixels are left out: our grid is coarser than that.

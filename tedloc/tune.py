@@ -40,7 +40,7 @@ CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the t
 def space(profile: Profile, method: str) -> dict[str, tuple]:
     """Values to try by the setting's full name. Raises ``UserError`` for a method with nothing to choose."""
     made = create(method, profile)
-    if not made.SEARCH:
+    if not made.search():
         raise UserError(f"method {method!r} has no settings to search; it is used as it is")
     return made.search()
 

@@ -13,7 +13,7 @@ from tedloc.methods import METHODS, create
 PROFILE = profiles.get("smoke")
 CODE = {name: create(name, PROFILE).code() for name in METHODS}
 ON_CLIP = {"clip-es", "patch-anchor:vanilla", "patch-anchor:sclip", "patch-anchor:naclip"}
-ON_CAM = {"cam", "grad-cam", "ddt", "psol", "c2am", "c2am:test-threshold", "genpromp", "dips"}
+ON_CAM = {"cam", "grad-cam", "ddt", "ddt:whitened", "psol", "c2am", "c2am:test-threshold", "genpromp", "dips"}
 FINE_TUNED = {"ts-cam", "scm", "lctr", "catr"}
 
 

@@ -132,7 +132,8 @@ class DiPSSettings:
 
 
 class DiPS(Trained):
-    """One route, ``map``, of no class. Scores: the class head."""
+    """One route, ``map``, of no class. Scores: the class head. Where the attention is that of an encoder trained
+    with labels, the row's name says so: what it proposes is not what DINO would."""
 
     title = "DiPS"
     true_route = "map"
@@ -151,6 +152,9 @@ class DiPS(Trained):
         """The ViT whose attention proposes."""
         encoder = self.profile.encoder.name
         return self.own.backbone or (encoder if encoder.startswith("aviary/") else DINO)
+
+    def rows(self) -> dict[str, str | None]:
+        return {self.title if "dino" in self.proposer else f"{self.title} (supervised attention)": None}
 
     def lacks(self) -> str | None:
         return None if in_reach(self.proposer) else f"a ViT such as {self.proposer} (model hub)"

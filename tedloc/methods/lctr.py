@@ -6,14 +6,17 @@ With A_l the head-mean attention of block l, queries q and keys p among the n pa
     m(p) = mean_l 1/n sum_q A_l[q, p] A_l[cls, q]
 
 Cue digging (CDM). TS-CAM's 3x3 head becomes a mixture of four expert kernels, weighted for each image by what
-is left of its tokens X once the attended part is weakened. With a the class token's attention, its mean over
-blocks and heads:
+is left of its tokens X once the attended part is erased. With a the class token's attention, its mean over blocks
+and heads, brought to [0, 1]:
 
     X' = conv3x3(X o (1 - a))
     r = sigmoid(FC1(avgpool X') + FC2(maxpool X'))      four weights
     S = (sum_e r_e W_e) * X                             class maps; a convolution is linear in its kernel
     score_c = mean of S_c, pooled 3x3                   trained with cross-entropy
     map_c = m o ReLU(S_c)
+
+The sources write 1 - a without a scale. As the softmax gives them, the weights of n patches sum to one, and 1 - a would
+be about 1 - 1/n everywhere: nothing would be erased. So a is min-max normalised in each image, which is our reading.
 """
 
 import torch
@@ -22,7 +25,7 @@ from torch.nn import functional as F
 
 from tedloc.backbones.attention import Seen
 from tedloc.methods import Shape
-from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings
+from tedloc.methods.ts_cam import TSCAM, Coupled, TSCAMNet, TSCAMSettings, min_max
 from tedloc.settings import OptimiserSettings
 
 EXPERTS = 4  # published
@@ -47,7 +50,7 @@ class CueDigging(nn.Module):
         self.experts = nn.Conv2d(dim, EXPERTS * classes, 3, padding=1)
 
     def routing(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, 4) weights of the experts. tokens: (B, C, h, w); attention: (B, h, w), sums to <= 1."""
+        """(B, 4) weights of the experts. tokens: (B, C, h, w); attention: (B, h, w) within [0, 1]."""
         cues = self.cues(tokens * (1 - attention)[:, None])
         return (self.from_mean(cues.mean((2, 3))) + self.from_peak(cues.amax((2, 3)))).sigmoid()
 
@@ -61,7 +64,7 @@ class LCTRNet(TSCAMNet):
     """Relational attention with the class maps of cue digging."""
 
     def couple(self, seen: Seen) -> Coupled:
-        class_maps = self.head(seen.tokens, seen.cls_to_patches().mean((1, 2)))
+        class_maps = self.head(seen.tokens, min_max(seen.cls_to_patches().mean((1, 2))))
         # Stride 1, no padding: our reading. Patches at the border then count less in the scores.
         scores = F.avg_pool2d(class_maps, 3, stride=1).mean((2, 3))
         return Coupled(relational_attention(seen), class_maps.relu(), scores)

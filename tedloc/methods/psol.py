@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tedloc.methods import Route, Shape
-from tedloc.methods.ddt import DDT, DDTSettings, WithClassifier
+from tedloc.methods.ddt import DDT, WithClassifier
 from tedloc.methods.trained import Batch
 from tedloc.settings import OptimiserSettings
 
@@ -77,13 +77,6 @@ class RegressorSettings:
     optimiser: OptimiserSettings = OptimiserSettings()
 
 
-@dataclass(frozen=True)
-class PSOLSettings(RegressorSettings):
-    """ddt: how the pseudo boxes are found."""
-
-    ddt: DDTSettings = DDTSettings()
-
-
 class PSOL(WithClassifier):
     """Route: ``box``, class-agnostic; as a map, for figures, the box on the patch grid."""
 
@@ -93,15 +86,17 @@ class PSOL(WithClassifier):
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
-        "small": PSOLSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
-        "CUB": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
-        "ILSVRC": PSOLSettings(width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)),
+        "small": RegressorSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
+        "CUB": RegressorSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
+        "ILSVRC": RegressorSettings(
+            width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)
+        ),
     }
-    SEARCH = {"optimiser.learning_rate": (3e-4, 1e-3, 3e-3), "ddt.whiten": (None, 0.1)}
+    SEARCH = {"optimiser.learning_rate": (3e-4, 1e-3, 3e-3)}
 
     def pseudo_boxes(self) -> Tensor:
         """(N, 4) boxes of the training images, x0, y0, x1, y1 as shares."""
-        ddt = DDT(self.profile, self.seed, self.device, own=self.own.ddt)
+        ddt = DDT(self.profile, self.seed, self.device)
         ddt.fit_directions()
         return torch.from_numpy(ddt.training_boxes())
 

@@ -13,6 +13,7 @@ METHODS = {
     "lctr": "tedloc.methods.lctr:LCTR",
     "catr": "tedloc.methods.catr:CATR",
     "ddt": "tedloc.methods.ddt:DDT",
+    "ddt:whitened": "tedloc.methods.ddt:DDT",
     "psol": "tedloc.methods.psol:PSOL",
     "c2am": "tedloc.methods.c2am:C2AM",
     "c2am:test-threshold": "tedloc.methods.c2am:C2AM",

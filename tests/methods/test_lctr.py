@@ -45,6 +45,18 @@ def test_the_routing_changes_with_the_image_and_what_was_attended_is_weakened_in
     assert torch.allclose(cues.routing(seen.tokens, everything).std(0), torch.zeros(EXPERTS), atol=1e-6)
 
 
+def test_the_patch_that_the_class_token_looks_at_most_is_erased_and_the_least_attended_one_is_kept():
+    """The softmax's own weights are about 1/100 each, so that 1 - a would erase nothing."""
+    seen, net, given = random_seen(images=2), LCTRNet(torch.nn.Identity(), head()), []
+    net.head.cues.register_forward_hook(lambda module, inputs, output: given.append(inputs[0]))
+    net.couple(seen)
+    kept = (given[0] / seen.tokens).mean(1).flatten(1)  # 1 - a
+    attention = seen.cls_to_patches().mean((1, 2)).flatten(1)
+    assert attention.max() < 0.1
+    assert torch.allclose(kept.gather(1, attention.argmax(1)[:, None]), torch.zeros(2, 1), atol=1e-5)
+    assert torch.allclose(kept.gather(1, attention.argmin(1)[:, None]), torch.ones(2, 1), atol=1e-5)
+
+
 def test_mixing_the_experts_maps_is_mixing_their_kernels():
     seen, cues = random_seen(images=3), head()
     attention = seen.cls_to_patches().mean((1, 2))

@@ -5,18 +5,14 @@ import pytest
 import torch
 
 from tedloc import profiles
-from tedloc.methods import ddt, psol
+from tedloc.methods import create, ddt, psol
 from tedloc.methods.trained import Batch, Trained
 from tedloc.settings import override
 from tedloc.training import engine
 from tedloc.training.features import Features
 
 GRID, DIM = 10, 16
-# the published DDT, whatever the small profiles chose
-PROFILE = override(
-    profiles.get("smoke"),
-    {"data.per_class": 10, "evaluation.batch_size": 7, "methods.ddt.whiten": None, "methods.psol.ddt.whiten": None},
-)
+PROFILE = override(profiles.get("smoke"), {"data.per_class": 10, "evaluation.batch_size": 7})
 
 
 def planted(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,11 +68,17 @@ def test_whitening_finds_the_class_where_every_class_has_the_same_stronger_clutt
     stored = Features(x[:, None].numpy().astype(np.float16), tmp_path / "features")
     monkeypatch.setattr(Trained, "stored", lambda self, split: stored)
     found = {}
-    for whiten in (None, 0.1):
-        method = ddt.DDT(override(PROFILE, {"methods.ddt.whiten": whiten}))
+    for name in ("ddt", "ddt:whitened"):
+        method = create(name, PROFILE)
         method.fit_directions()
-        found[whiten] = overlap(torch.from_numpy(method.training_boxes()), boxes).mean()
-    assert found[0.1] > 0.9 > 0.5 > found[None]
+        found[name] = overlap(torch.from_numpy(method.training_boxes()), boxes).mean()
+    assert found["ddt:whitened"] > 0.9 > 0.5 > found["ddt"]
+
+
+def test_only_the_whitened_variant_has_something_to_search():
+    assert not create("ddt", PROFILE).search() and list(create("ddt:whitened", PROFILE).search()) == [
+        "methods.ddt.whiten"
+    ]
 
 
 def test_the_directions_do_not_depend_on_the_batches_they_are_computed_in(planted_data):
