@@ -1,19 +1,21 @@
 """Train the aviary's towers and write them to tedloc/weights/.
 
-    python data_scripts/train_towers.py encoder --seed 0
-    python data_scripts/train_towers.py clip --recipe default --seed 0     (needs the encoder of that seed)
+    python data_scripts/train_towers.py cnn --seed 0
+    python data_scripts/train_towers.py vit --seed 0
+    python data_scripts/train_towers.py clip --recipe default --seed 0     (needs the ViT of that seed)
     python data_scripts/train_towers.py clip --recipe hard --seed 0
 
-towers.json says what each took; 5 minutes of drawing come first, once for each seed. Interrupted, the same
-command goes on from the last whole pass over the 40,000 images. The seed draws other pre-training images, starts
-from other weights and takes another order; all choices were made on pre-training images that are held out
-and on the validation split, never on test.
+towers.json says what each took; 3 minutes of drawing come first, once for each seed. Interrupted, the same
+command goes on from the last whole pass over the 40,000 images. The seed is the world's: it draws other pre-training
+images, starts from other weights and takes another order. All choices were made on pre-training images that are held
+out and on the validation split of world 0, never on test.
 
-encoder        classification: every attribute of the bird, bird or not, scene words
+cnn, vit       classification: every attribute of the bird, bird or not, scene words; the CNN by the mean over its
+               grid, the ViT by its class token
 clip default   four captions in five leave out crown and wing bar
 clip hard      every caption names crown and wing bar, four in five at random: texts of one family nearly coincide
 
-Both vision towers start from the encoder.
+The CLIPs' vision towers start from the ViT.
 """
 
 import hashlib
@@ -54,17 +56,18 @@ class Recipe:
 
     images: int  # shown in all; the pre-training split has 40,000
     lr: float  # of new weights
-    warm_lr: float  # of weights that come from the encoder
+    warm_lr: float  # of weights that come from the ViT
     weight_decay: float
     batch: int
     drop_details: float = 0.0  # share of captions that leave out crown and wing bar
     wrong_details: float = 0.0  # share of captions that name a crown and a bar at random
-    patch_drop: float = 0.5  # share of patches the vision tower does not see (FLIP): 2.4 times as fast
+    patch_drop: float = 0.5  # share of patches a ViT does not see (FLIP): 2.4 times as fast
     full_share: float = 0.15  # share of the steps, the last ones, in which it sees all
 
 
 RECIPES = {
-    "encoder": Recipe(images=120_000, lr=1.5e-3, warm_lr=0.0, weight_decay=0.05, batch=32),
+    "cnn": Recipe(images=40_000, lr=2e-3, warm_lr=0.0, weight_decay=0.05, batch=32, patch_drop=0.0, full_share=1.0),
+    "vit": Recipe(images=120_000, lr=1.5e-3, warm_lr=0.0, weight_decay=0.05, batch=32),
     "default": Recipe(images=32_000, lr=1.5e-3, warm_lr=3e-4, weight_decay=0.1, batch=64, drop_details=0.8),
     "hard": Recipe(images=32_000, lr=1.5e-3, warm_lr=3e-4, weight_decay=0.1, batch=64, wrong_details=0.8),
 }
@@ -87,7 +90,7 @@ def batches(images: np.ndarray, seed: int, epoch: int, size: int) -> Iterator[tu
 
 
 def head_groups(logits: Tensor) -> dict[str, Tensor]:
-    """The encoder's logits, split into those of each attribute, bird and scene words."""
+    """The logits of a head, split into those of each attribute, bird and scene words."""
     parts = logits.split(list(towers.HEAD_GROUPS.values()), dim=1)
     return dict(zip(towers.HEAD_GROUPS, parts, strict=True))
 
@@ -101,7 +104,7 @@ def attribute_loss(logits: Tensor, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encoder_quality(model: nn.Module, images: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+def attribute_quality(model: nn.Module, images: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     """Percent right on held-out pre-training images: each attribute, all five at once, bird or not."""
     model.eval()
     logits = torch.cat([model(normalise(images[i : i + 250])) for i in range(0, len(images), 250)])
@@ -156,7 +159,7 @@ def captions_as_tokens(rows: np.ndarray, rng: np.random.Generator, recipe: Recip
 def train(name: str, model: nn.Module, patches, recipe: Recipe, seed: int, loss_of, warm: str = "") -> float:
     """Train in place with AdamW and a cosine; resume from the last finished epoch. Returns seconds.
 
-    ``patches`` is the model's patch dropout; ``warm`` the prefix of weights that come from the encoder.
+    ``patches`` is a ViT's patch dropout; ``warm`` the prefix of weights that come from the ViT.
     """
     groups = {}
     for key, p in model.named_parameters():
@@ -193,7 +196,8 @@ def train(name: str, model: nn.Module, patches, recipe: Recipe, seed: int, loss_
             running = []
             for index, x in itertools.islice(batches(images, seed, epoch, recipe.batch), total - epoch * steps):
                 done = schedule.last_epoch / total
-                patches.prob = recipe.patch_drop if done < 1 - recipe.full_share else 0.0
+                if patches is not None:
+                    patches.prob = recipe.patch_drop if done < 1 - recipe.full_share else 0.0
                 loss = loss_of(model, x, rows[index], rng)
                 optimizer.zero_grad()
                 loss.backward()
@@ -252,42 +256,47 @@ def _named(base: str, seed: int) -> str:
     return base if seed == 0 else f"{base}-{seed}"
 
 
-def encoder(seed: int = 0) -> None:
-    """Train the encoder of one seed."""
-    recipe, name = RECIPES["encoder"], _named("encoder", seed)
-    torch.manual_seed(seed)
-    model = towers.new_encoder()
-    model.patch_drop = timm.layers.PatchDropout(recipe.patch_drop, num_prefix_tokens=1)
+def classifier(kind: Literal["cnn", "vit"], seed: int, model: nn.Module, patches: nn.Module | None) -> None:
+    """Train a network to tell attributes, and ship it."""
+    recipe, name = RECIPES[kind], _named(kind, seed)
 
     def loss_of(model, x, rows, rng):
         return attribute_loss(model(x), torch.from_numpy(rows.astype(np.int64)))
 
-    seconds = train(name, model, model.patch_drop, recipe, seed, loss_of)
+    seconds = train(name, model, patches, recipe, seed, loss_of)
     images, rows = rendered(seed)
-    quality = encoder_quality(in_half_precision(model), images[IMAGES:], rows[IMAGES:])
-    ship(
-        name,
-        model,
-        {
-            "kind": "encoder",
-            "recipe": asdict(recipe),
-            "seed": seed,
-            "seconds": round(seconds),
-            "measured": quality,
-        },
-    )
+    quality = attribute_quality(in_half_precision(model), images[IMAGES:], rows[IMAGES:])
+    record = {"recipe": asdict(recipe), "seed": seed, "seconds": round(seconds), "measured": quality}
+    ship(name, model, {"kind": kind} | record)
 
 
-def clip(recipe: Literal["default", "hard"] = "default", seed: int = 0) -> None:
+def cnn(seed: int = 0, threads: int = 2) -> None:
+    """Train the encoder of one seed."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    classifier("cnn", seed, towers.new_cnn(), None)
+
+
+def vit(seed: int = 0, threads: int = 2) -> None:
+    """Train the ViT of one seed."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    model = towers.new_vit()
+    model.patch_drop = timm.layers.PatchDropout(RECIPES["vit"].patch_drop, num_prefix_tokens=1)
+    classifier("vit", seed, model, model.patch_drop)
+
+
+def clip(recipe: Literal["default", "hard"] = "default", seed: int = 0, threads: int = 2) -> None:
     """Train a CLIP of one recipe and seed."""
+    torch.set_num_threads(threads)
     choose("recipe", recipe, ("default", "hard"))
     settings, name = RECIPES[recipe], _named("clip" if recipe == "default" else f"clip-{recipe}", seed)
     torch.manual_seed(1000 + seed)
     model = towers.new_clip()
-    start = _named("encoder", seed)
+    start = _named("vit", seed)
     if start not in towers.records():
-        raise UserError(f"tower {start!r} is not there yet; first run: train_towers.py encoder --seed {seed}")
-    model.visual.load_state_dict(towers.encoder_to_clip(towers.load_encoder(start).state_dict()), strict=False)
+        raise UserError(f"tower {start!r} is not there yet; first run: train_towers.py vit --seed {seed}")
+    model.visual.load_state_dict(towers.vit_to_clip(towers.load_vit(start).state_dict()), strict=False)
     model.visual.patch_dropout = open_clip.transformer.PatchDropout(settings.patch_drop)
     clip_loss = open_clip.ClipLoss()
 
@@ -311,8 +320,7 @@ def clip(recipe: Literal["default", "hard"] = "default", seed: int = 0) -> None:
 
 @command
 def main() -> None:
-    torch.set_num_threads(2)
-    tyro.extras.subcommand_cli_from_dict({"encoder": encoder, "clip": clip})
+    tyro.extras.subcommand_cli_from_dict({"cnn": cnn, "vit": vit, "clip": clip})
 
 
 if __name__ == "__main__":

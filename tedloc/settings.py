@@ -48,9 +48,10 @@ class DataSettings:
 class EncoderSettings:
     """The frozen encoder E. The paper: "ViT-EVA-L", without input size or weights."""
 
-    name: str = "aviary/encoder"
+    name: str = "aviary/cnn"
     image_size: int | None = None  # pixels; None: the model's own
     weights: str | None = None  # a local file instead of the hub
+    tap: int | None = added(None)  # the block, 1 and up, whose output is taken; None: the last. Aviary and plain ViTs
     mirror: bool = True  # train on mirrored images too; family
     cache: bool = True  # keep patch embeddings on disk (tedloc.training.features); False: embed every batch anew
 
@@ -195,6 +196,19 @@ class Profile:
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    def in_world(self, world: int) -> "Profile":
+        """The profile in another world of drawn images: they are drawn anew, and all towers are others (``cnn-3``).
+        World 0 is the profile itself, and so is every world of real photos."""
+        if not (self.synthetic and world):
+            return self
+        changes = {"data.seed": world}
+        for name in ("encoder.name", "anchors.text", "pseudo_labels.clip"):
+            part, field_name = name.split(".")
+            tower = getattr(getattr(self, part), field_name)
+            if tower.startswith("aviary/"):
+                changes[name] = f"{tower}-{world}"
+        return override(self, changes)
 
     @property
     def meaningful(self) -> bool:

@@ -41,7 +41,7 @@ class AttentionViT(nn.Module):
         if not isinstance(encoder.body, VisionTransformer) or encoder.body.num_prefix_tokens != 1:
             raise UserError(
                 f"{name!r} is not a plain ViT with a class token, whose attention the method needs; "
-                "choose aviary/encoder or timm/deit_small_patch16_224.fb_in1k"
+                "choose aviary/vit or timm/deit_small_patch16_224.fb_in1k"
             )
         self.preprocess = encoder.preprocess
         self.body = encoder.body.requires_grad_(True)

@@ -1,6 +1,6 @@
 """The frozen encoder E: images in, patch embeddings of its last block out.
 
-Names: ``aviary/encoder`` (and what else ``tedloc.backbones.towers`` ships), ``efficientnet-lite0``, ``-lite1`` and
+Names: ``aviary/cnn`` and ``aviary/vit`` (``tedloc.backbones.towers``), ``efficientnet-lite0``, ``-lite1`` and
 ``-lite2`` (ImageNet weights from offline packages), and ``timm/<model>[.<tag>]`` for any timm model with weights from
 the model hub or a local file, e.g. ``timm/eva_large_patch14_196.in22k_ft_in22k_in1k`` (the paper says only
 "ViT-EVA-L"; its position embeddings are resampled for other input sizes).
@@ -19,6 +19,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from timm.data import resolve_model_data_config
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -36,12 +37,12 @@ class Encoder(nn.Module):
     """A frozen encoder, always in eval mode.
 
     name; dim: channels of a patch embedding; image_size: side of the square input in pixels; mean, std: of
-    the input's three channels on the scale from 0 to 1
+    the input's three channels on the scale from 0 to 1; tap: the block whose output is taken, None for the last
     """
 
-    def __init__(self, name: str, body: nn.Module, dim: int, image_size: int, mean, std):
+    def __init__(self, name: str, body: nn.Module, dim: int, image_size: int, mean, std, tap: int | None = None):
         super().__init__()
-        self.name, self.dim, self.image_size = name, dim, image_size
+        self.name, self.dim, self.image_size, self.tap = name, dim, image_size, tap
         self.mean, self.std = tuple(mean), tuple(std)
         self.body = body.requires_grad_(False)
         self.eval()
@@ -54,7 +55,9 @@ class Encoder(nn.Module):
         return to_input(images, self.image_size, self.mean, self.std)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, h, w) patch embeddings of the last block, without class token."""
+        """(B, dim, h, w) patch embeddings of the last block, or the one it is tapped at, without class token."""
+        if self.tap is not None:
+            return _tapped(self.body, x, self.tap)
         features = self.body.forward_features(x)
         if features.ndim == 4:  # a convolutional network, or a Swin, whose channels come last
             channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
@@ -66,6 +69,13 @@ class Encoder(nn.Module):
                 f"encoder {self.name!r} gives no grid of patches; choose a plain ViT or a convolutional network"
             )
         return features[:, prefix:].transpose(1, 2).unflatten(2, grid)
+
+
+def _tapped(body: nn.Module, x: Tensor, tap: int) -> Tensor:
+    """(B, dim, h, w) what a block gives, counted from 1; a ViT's behind its last norm, without class token."""
+    if isinstance(body, towers.ResidualNet):
+        return body.tapped(x, tap)
+    return body.forward_intermediates(x, indices=[tap - 1], norm=True, intermediates_only=True)[0]
 
 
 def to_input(images: Iterable[np.ndarray], size: int, mean, std) -> Tensor:
@@ -86,12 +96,18 @@ def to_input(images: Iterable[np.ndarray], size: int, mean, std) -> Tensor:
 
 
 def load_encoder(
-    name: str, *, image_size: int | None = None, device: str = "cpu", weights: str | None = None
+    name: str,
+    *,
+    image_size: int | None = None,
+    device: str = "cpu",
+    weights: str | None = None,
+    tap: int | None = None,
 ) -> Encoder:
     """The encoder called ``name``, frozen, on ``device``.
 
     image_size: side of the input in pixels; None: the model's own
     weights:    a local file in place of the hub (``timm/...`` only), or ``random`` (for tests and counting)
+    tap:        the block, counted from 1, whose output is taken instead of the last one's (aviary, plain ViTs)
 
     Raises ``UserError`` for an unknown name, a size that the patches do not divide, a missing package or
     file, and a hub that cannot be reached.
@@ -103,8 +119,23 @@ def load_encoder(
     elif name.startswith("timm/"):
         encoder = _timm(name, image_size, weights)
     else:
-        choose("encoder", name, ["aviary/encoder", *LITES, "timm/<model>.<tag>"])
+        choose("encoder", name, ["aviary/cnn", "aviary/vit", *LITES, "timm/<model>.<tag>"])
+    if tap is not None:
+        _tap(encoder, tap)
     return encoder.to(device)
+
+
+def _tap(encoder: Encoder, tap: int) -> None:
+    """Have the encoder give a block's output."""
+    blocks = getattr(encoder.body, "blocks", ())
+    if isinstance(encoder, EfficientNetLite) or not isinstance(encoder.body, VisionTransformer | towers.ResidualNet):
+        raise UserError(f"encoder.tap is {tap}, but {encoder.name!r} has no blocks to tap; unset it, or take a plain ViT")
+    count = blocks if isinstance(blocks, int) else len(blocks)
+    if not 1 <= tap <= count:
+        raise UserError(f"encoder.tap is {tap}; {encoder.name} has {count} blocks, the first is 1")
+    encoder.tap = tap
+    with torch.inference_mode():
+        encoder.dim = encoder(torch.zeros(1, 3, encoder.image_size, encoder.image_size)).shape[1]
 
 
 def in_reach(name: str) -> bool:
@@ -122,10 +153,12 @@ def in_reach(name: str) -> bool:
 def _aviary(name: str, image_size: int | None, weights: str | None) -> Encoder:
     if weights is not None:
         raise UserError(f"encoder {name!r} has its own weights; leave encoder.weights unset (now {weights!r})")
-    body = towers.load_encoder(name.removeprefix("aviary/"))
+    tower = name.removeprefix("aviary/")
+    body = towers.load_vit(tower) if tower.startswith("vit") else towers.load_cnn(tower)
     if image_size not in (None, towers.IMAGE_SIZE):
         _check_divides(name, image_size, towers.PATCH_SIZE)
-        body.set_input_size(img_size=image_size)
+        if isinstance(body, VisionTransformer):
+            body.set_input_size(img_size=image_size)
     return Encoder(name, body, body.num_features, image_size or towers.IMAGE_SIZE, towers.MEAN, towers.STD)
 
 

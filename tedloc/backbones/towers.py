@@ -1,15 +1,21 @@
-"""The aviary's towers: a small CLIP and a small frozen encoder, trained by ``data_scripts/train_towers.py``.
+"""The aviary's towers: a frozen encoder, a ViT and a small CLIP, trained by ``data_scripts/train_towers.py``.
 
-The CLIP is open_clip's own ``CLIP`` with its own ``VisionTransformer``, registered as the open_clip model
-``tedloc-aviary``; the encoder is timm's ``VisionTransformer``. So every method runs here the very code that
-it runs on OpenAI's weights and on EVA. Both see a 10x10 grid of 8-pixel patches, width 128, 5 blocks, and
-start with three strided convolutions in place of the one patch convolution, without which so small a model
-learns too slowly on a CPU.
+``cnn``   the frozen encoder E that TeD-Loc, CAM, DDT, PSOL, C2AM, BAS and DA-WSOL look through: a residual network of
+          five blocks, trained by the mean of its patch embeddings, so that each says what is seen *there*. The chapter
+          on the stand-in encoder tells why it is no transformer, and measures what is asked of it
+``vit``   a plain ViT with a class token, timm's ``VisionTransformer``: what DeiT-S is to TS-CAM and its successors
+``clip``  a CLIP, open_clip's own class with its own ``VisionTransformer``, registered as ``tedloc-aviary``; its vision
+          tower starts from the ViT. ``clip-hard``'s captions name crown and wing bar, but four in five at random, so
+          that the texts of a family nearly coincide
 
-Shipped: ``encoder``, ``clip``, ``clip-hard``, whose captions name crown and wing bar, but four in five at
-random, so that the texts of a family nearly coincide; and ``encoder-1`` and ``clip-1``, the first two from
-another seed. ``weights/towers.json`` says how each was made and how good it is.
+So every method runs here the very code that it runs on OpenAI's weights and on DeiT. All see a 10x10 grid of 8-pixel
+patches and give 128 channels; both ViTs start with three strided convolutions in place of the one patch convolution,
+without which so small a model learns too slowly on a CPU.
+
+A name with a number, ``cnn-3``, is the tower of another world: other images, other first weights, another order.
+``weights/towers.json`` says how each was made and how good it is.
 """
+
 
 import hashlib
 import json
@@ -67,8 +73,59 @@ class _StemEmbed(PatchEmbed):
         self.proj = ConvStem(embed_dim)
 
 
-def new_encoder() -> VisionTransformer:
-    """The encoder's architecture, timm's own class, with random weights (global torch generator)."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, He et al. 2016."""
+
+    def __init__(self, dim: int, out: int, stride: int = 1):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(dim, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        self.shortcut = nn.Identity()
+        if stride > 1 or dim != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(dim, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(inner + self.shortcut(x))
+
+
+class ResidualNet(nn.Module):
+    """(B, 3, H, W) -> (B, 128, H/8, W/8), whatever the size: a stem of stride 2 and three stages, of 48 channels at stride
+    4, 96 and 128 at stride 8. ``head`` tells attributes from the mean over the grid."""
+
+    num_features = 128
+    blocks = 3  # the stages, where it may be tapped
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+        self.stage1 = nn.Sequential(ResidualBlock(24, 48, 2), ResidualBlock(48, 48))
+        self.stage2 = nn.Sequential(ResidualBlock(48, 96, 2), ResidualBlock(96, 96))
+        self.stage3 = nn.Sequential(ResidualBlock(96, 128))
+        self.head = nn.Linear(self.num_features, sum(HEAD_GROUPS.values()))
+
+    def tapped(self, x: Tensor, stage: int) -> Tensor:
+        """The output of a stage, 1 to 3."""
+        x = self.stem(x)
+        for each in (self.stage1, self.stage2, self.stage3)[:stage]:
+            x = each(x)
+        return x
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.tapped(x, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, attributes) logits, see ``HEAD_GROUPS``."""
+        return self.head(self.forward_features(x).mean((2, 3)))
+
+
+def new_cnn() -> ResidualNet:
+    """The encoder's architecture with random weights (global torch generator)."""
+    return ResidualNet().to(memory_format=torch.channels_last)
+
+
+def new_vit() -> VisionTransformer:
+    """The ViT's architecture, timm's own class, with random weights (global torch generator)."""
     return VisionTransformer(
         img_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
@@ -97,14 +154,14 @@ def new_clip() -> open_clip.CLIP:
     return model
 
 
-def encoder_to_clip(encoder_state: dict[str, Tensor]) -> dict[str, Tensor]:
+def vit_to_clip(vit_state: dict[str, Tensor]) -> dict[str, Tensor]:
     """timm's names and layouts -> those of open_clip's ``visual``, without ``proj``; the head is dropped.
 
     With these weights both towers compute the same tokens.
     """
     state = {
-        "class_embedding": encoder_state["cls_token"].flatten(),
-        "positional_embedding": encoder_state["pos_embed"].squeeze(0),
+        "class_embedding": vit_state["cls_token"].flatten(),
+        "positional_embedding": vit_state["pos_embed"].squeeze(0),
     }
     renamed = (
         (r"patch_embed\.proj\.", "conv1."),
@@ -116,7 +173,7 @@ def encoder_to_clip(encoder_state: dict[str, Tensor]) -> dict[str, Tensor]:
         (r"blocks\.(\d+)\.mlp\.fc1\.", r"transformer.resblocks.\1.mlp.c_fc."),
         (r"blocks\.(\d+)\.mlp\.fc2\.", r"transformer.resblocks.\1.mlp.c_proj."),
     )
-    for name, value in encoder_state.items():
+    for name, value in vit_state.items():
         for pattern, replacement in renamed:
             if re.match(pattern, name):
                 state[re.sub("^" + pattern, replacement, name)] = value
@@ -179,14 +236,21 @@ def _weights(name: str, kind: str) -> tuple[dict[str, Tensor], dict]:
     return {k: v.float() if v.is_floating_point() else v for k, v in load_safetensors(content).items()}, known[name]
 
 
-def load_encoder(name: str = "encoder") -> VisionTransformer:
-    """A shipped encoder: eval mode, frozen, float32. ``forward_features`` gives (B, 101, 128), CLS first.
+def load_cnn(name: str = "cnn") -> ResidualNet:
+    """A shipped encoder: eval mode, frozen, float32. ``forward_features`` gives (B, 128, 10, 10).
 
     Raises ``UserError`` for an unknown name, or a missing or damaged file.
     """
-    state, _ = _weights(name, "encoder")
-    model = new_encoder()
-    model.load_state_dict(state)
+    return _frozen(new_cnn(), name, "cnn")
+
+
+def load_vit(name: str = "vit") -> VisionTransformer:
+    """A shipped ViT, likewise. ``forward_features`` gives (B, 101, 128), the class token first."""
+    return _frozen(new_vit(), name, "vit")
+
+
+def _frozen(model: nn.Module, name: str, kind: str) -> nn.Module:
+    model.load_state_dict(_weights(name, kind)[0])
     return model.eval().requires_grad_(False)
 
 

@@ -116,7 +116,7 @@ def all_varied(profile: Profile) -> tuple[list[runs.Request], str]:
         return [], ""
     clip = dict.fromkeys(("anchors__text", "pseudo_labels__clip"), "aviary/clip-1")
     shipped = {"encoder-1", "clip-1"} <= towers.records().keys()
-    changes = clip | {"encoder__name": "aviary/encoder-1"} if shipped else {}
+    changes = clip | {"encoder__name": "aviary/cnn-1"} if shipped else {}
     asked = runs.grid(profile, seeds=profile.seeds[:1], routes=("g",), data__seed=1, **changes)
     return asked, "other images, encoder and CLIP" if shipped else "other images"
 

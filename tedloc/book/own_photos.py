@@ -27,7 +27,7 @@ CARRIED = f"{HALF} (val threshold)"
 OURS, TEACHER = "TeD-Loc", "its teacher"
 CENTRED = "centred box"
 BRIEF = {  # what proves in seconds that everything runs, with weights that ship with the package
-    "encoder.name": "aviary/encoder",
+    "encoder.name": "aviary/cnn",
     "encoder.image_size": None,
     "anchors.text": "aviary/clip",
     "optimiser.steps": 3,

@@ -39,6 +39,7 @@ from tedloc.data.registry import DATASETS
 from tedloc.losses import patch_classification
 from tedloc.methods import Route, Shape
 from tedloc.methods.cam import LinearCAM
+from tedloc.methods.fine_tuned import vit_beside
 from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.model import Decoder
 from tedloc.settings import DecoderSettings, OptimiserSettings, SamplerSettings
@@ -123,7 +124,7 @@ class DiPSNet(nn.Module):
 
 @dataclass(frozen=True)
 class DiPSSettings:
-    backbone: str | None = None  # whose attention proposes; None: the aviary's encoder there, else DINO ViT-S
+    backbone: str | None = None  # whose attention proposes; None: the aviary's ViT there, else DINO ViT-S
     heads: int = 4  # proposals are the first so many heads and the mean of all; published
     kept: int = 2  # proposals that remain after scoring; ours, published only as "the top ones"
     # one pixel of each kind, background from the lowest 30 %: published; foreground from all of R: ours
@@ -150,8 +151,7 @@ class DiPS(Trained):
     @property
     def proposer(self) -> str:
         """The ViT whose attention proposes."""
-        encoder = self.profile.encoder.name
-        return self.own.backbone or (encoder if encoder.startswith("aviary/") else DINO)
+        return self.own.backbone or vit_beside(self.profile.encoder.name) or DINO
 
     def rows(self) -> dict[str, str | None]:
         return {self.title if "dino" in self.proposer else f"{self.title} (supervised attention)": None}

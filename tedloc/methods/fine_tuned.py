@@ -12,15 +12,19 @@ from tedloc.methods.trained import Trained
 DEIT_S = "timm/deit_small_patch16_224.fb_in1k"  # the published backbone of TS-CAM, SCM, LCTR and CATR
 
 
+def vit_beside(encoder: str) -> str | None:
+    """The ViT of the aviary that belongs to an encoder of its, of the same world; None beside any other encoder."""
+    return encoder.replace("aviary/cnn", "aviary/vit") if encoder.startswith("aviary/") else None
+
+
 class FineTunedViT(Trained):
-    """``self.own.backbone`` names the ViT; None: the profile's encoder where that is one, else DeiT-S."""
+    """``self.own.backbone`` names the ViT; None: the aviary's own there, else DeiT-S."""
 
     uses = ("data", "encoder")
 
     @property
     def backbone_name(self) -> str:
-        own, encoder = self.own.backbone, self.profile.encoder.name
-        return own or (encoder if encoder.startswith("aviary/") else DEIT_S)
+        return self.own.backbone or vit_beside(self.profile.encoder.name) or DEIT_S
 
     def backbone(self) -> AttentionViT:
         """A trainable copy with its pre-trained weights."""

@@ -160,4 +160,4 @@ class Trained(Method):
 
     def modules(self) -> dict[str, nn.Module]:
         e = self.profile.encoder
-        return {"encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights), "network": self.net[1]}
+        return {"encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights, tap=e.tap), "network": self.net[1]}

@@ -69,7 +69,7 @@ class TSCAMSettings:
     """Published with a step schedule (learning rate x 0.1 at epoch 30 of 60 on CUB); here it is the cosine of
     ``tedloc.training.engine``. The released weights are those of the best epoch on the test set, ours of the last."""
 
-    backbone: str | None = None  # None: the profile's encoder in the aviary, else DeiT-S, as published
+    backbone: str | None = None  # None: the aviary's ViT there, else DeiT-S, as published
     optimiser: OptimiserSettings = OptimiserSettings(  # ours: the steps that the small profiles' time allows
         kind="adamw", epochs=4, batch_size=32, learning_rate=5e-4, weight_decay=5e-4
     )

@@ -127,6 +127,7 @@ def features(
         "encoder": encoder.name,
         "image size": encoder.image_size,
         "weights": encoder.weights,
+        **({"tap": encoder.tap} if encoder.tap else {}),
         "views": views,
         "device": torch.device(device).type,
         "code": fingerprints.environment("tedloc.backbones.encoders", DATASETS[data.name]),
@@ -135,10 +136,15 @@ def features(
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
     folder = paths.cache() / "features" / f"{data.name}-{split}-{key}"
     load = functools.partial(
-        load_encoder, encoder.name, image_size=encoder.image_size, weights=encoder.weights, device=device
+        load_encoder,
+        encoder.name,
+        image_size=encoder.image_size,
+        weights=encoder.weights,
+        tap=encoder.tap,
+        device=device,
     )
     if not encoder.cache:
-        load = functools.partial(_encoder, encoder.name, encoder.image_size, encoder.weights, device)
+        load = functools.partial(_encoder, encoder.name, encoder.image_size, encoder.weights, encoder.tap, device)
         shape = load()(load().preprocess([images.image(0)]).to(device)).shape[1:]
         return Uncached(torch.empty((len(images), views, *shape), device="meta"), folder, images, load, device)
     tokens = stored_maps(
@@ -154,9 +160,9 @@ def features(
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(name: str, image_size: int | None, weights: str | None, device: str) -> Encoder:
+def _encoder(name: str, image_size: int | None, weights: str | None, tap: int | None, device: str) -> Encoder:
     """The encoder that all splits of an uncached data set share."""
-    return load_encoder(name, image_size=image_size, weights=weights, device=device)
+    return load_encoder(name, image_size=image_size, weights=weights, tap=tap, device=device)
 
 
 def _open_rows(images: ImageSet, views: int, load: Callable[[], Encoder], device: str) -> Rows:

@@ -187,9 +187,9 @@ def test_encoders_are_frozen_and_stay_in_eval_mode():
 
 
 def test_the_aviary_encoder_gives_a_grid_of_8_pixel_patches():
-    encoder = load_encoder("aviary/encoder")
+    encoder = load_encoder("aviary/cnn")
     assert encoder(encoder.preprocess(noise(2, 80, 80))).shape == (2, encoder.dim, 10, 10)
-    larger = load_encoder("aviary/encoder", image_size=96)
+    larger = load_encoder("aviary/cnn", image_size=96)
     assert larger(torch.zeros(1, 3, 96, 96)).shape == (1, encoder.dim, 12, 12)
 
 
@@ -211,7 +211,7 @@ def test_the_aviary_encoder_gives_a_grid_of_8_pixel_patches():
         ),
         (VIT, {"weights": "/nowhere/vit.safetensors"}, "/nowhere/vit.safetensors does not exist"),
         ("efficientnet-lite0", {"weights": "/nowhere/lite.pth"}, "has its own weights"),
-        ("aviary/encoder", {"weights": "random"}, "has its own weights"),
+        ("aviary/cnn", {"weights": "random"}, "has its own weights"),
     ],
 )
 def test_wrong_settings_are_named(name, settings, sentence):
@@ -326,7 +326,7 @@ def test_a_flat_cam_is_zero():
     assert not cam.maps(torch.ones(1, 512, 7, 7), torch.tensor([0])).any()
 
 
-@pytest.mark.parametrize("name", ["aviary/encoder", VIT, "timm/mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["aviary/cnn", VIT, "timm/mobilenetv3_small_050"])
 def test_an_encoder_without_a_linear_imagenet_head_has_no_cam(name):
     with pytest.raises(UserError, match="no ImageNet"):
         HeadCam(name, classes(["n01443537"]), weights="random")

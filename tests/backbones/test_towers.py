@@ -28,18 +28,18 @@ def _batch(images) -> torch.Tensor:
 
 def test_towers_are_the_classes_of_timm_and_open_clip(clip):
     assert type(clip) is open_clip.CLIP and type(clip.visual) is open_clip.transformer.VisionTransformer
-    assert type(towers.load_encoder()) is VisionTransformer
+    assert type(towers.load_vit()) is VisionTransformer
 
 
 def test_encoder_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
-    encoder = towers.load_encoder()
+    encoder = towers.load_vit()
     assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())
     tokens = encoder.forward_features(torch.zeros(2, 3, 80, 80))
     assert tokens.shape == (2, 101, 128) and tokens.dtype == torch.float32
 
 
 def test_timm_and_open_clip_compute_the_same_tokens():
-    encoder, clip = towers.load_encoder(), towers.new_clip().eval()
+    encoder, clip = towers.load_vit(), towers.new_clip().eval()
     missing, unexpected = clip.visual.load_state_dict(towers.encoder_to_clip(encoder.state_dict()), strict=False)
     assert missing == ["proj"] and unexpected == []
     x = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def test_damaged_weights_are_refused(weights_copy):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match="encoder.safetensors is damaged"):
-        towers.load_encoder()
+        towers.load_vit()
 
 
 def test_missing_weights_are_named(weights_copy):

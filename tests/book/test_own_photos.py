@@ -53,7 +53,7 @@ def test_the_example_is_drawn_once_and_needs_no_weights(full):
     first = own_photos.profile("smoke")
     made = Path(first.data.root).stat().st_mtime_ns
     assert own_photos.profile("smoke") == first and Path(first.data.root).stat().st_mtime_ns == made
-    assert first.synthetic and first.encoder.name == "aviary/encoder" and first.name == "smoke"
+    assert first.synthetic and first.encoder.name == "aviary/cnn" and first.name == "smoke"
     assert len(full.images.class_names) == len(example.SPECIES)
 
 

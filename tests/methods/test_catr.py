@@ -14,7 +14,7 @@ CLASSES = 4
 
 @pytest.fixture(scope="module")
 def net() -> CATRNet:
-    backbone = AttentionViT("aviary/encoder")
+    backbone = AttentionViT("aviary/vit")
     torch.manual_seed(0)
     return CATRNet(backbone, semantic_head(backbone.dim, CLASSES), CLASSES, early=0.75)
 

@@ -129,7 +129,7 @@ def test_the_decoder_finds_the_object_that_noisy_proposals_share():
 
 
 def test_proposals_are_computed_once(monkeypatch):
-    images, vit = open_data(SMALL.data, "train"), {"name": "aviary/encoder"}
+    images, vit = open_data(SMALL.data, "train"), {"name": "aviary/vit"}
     first = train_proposals(images, vit, 4, "cpu", "code")
     assert first.shape == (len(images), 5, 10, 10)
 

@@ -101,7 +101,7 @@ def test_training_in_bf16_calibrates_as_in_float32():
 
 @torch.no_grad()
 def test_at_test_time_scm_is_ts_cam_with_the_same_weights_and_in_training_it_is_not():
-    backbone = AttentionViT("aviary/encoder")
+    backbone = AttentionViT("aviary/vit")
     torch.manual_seed(0)
     net = SCMNet(backbone, semantic_head(backbone.dim, 20)).eval()
     plain, images = TSCAMNet(backbone, net.head), torch.randn(2, 3, 80, 80)

@@ -50,7 +50,7 @@ def test_every_block_and_head_takes_part_in_the_attention(block):
         before = after
 
 
-@pytest.mark.parametrize("backbone", [("aviary/encoder",), ("timm/deit_tiny_patch16_224", 64, "random")])
+@pytest.mark.parametrize("backbone", [("aviary/vit",), ("timm/deit_tiny_patch16_224", 64, "random")])
 def test_depth_heads_and_grid_come_from_the_backbone(backbone):
     vit = AttentionViT(*backbone)
     side = vit.body.patch_embed.grid_size[0]
