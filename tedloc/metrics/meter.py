@@ -15,6 +15,7 @@ image. Who chooses it is part of a metric's name:
     MaxBoxAcc@0.5 (fixed threshold)    a given one
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,14 @@ class LocalizationMeter:
             self._parts = [Records.join(self._parts)]
             self._joined = True
         return self._parts[0]
+
+    @property
+    def images(self) -> str:
+        """Names the evaluated images with their sizes and boxes: equal for results on the same images alone."""
+        records = self.records
+        known = (records.size, records.counts, records.targets)
+        content = [repr(records.ids.tolist()).encode(), *(array.astype(np.int64).tobytes() for array in known)]
+        return hashlib.sha256(b"|".join(content)).hexdigest()[:16]
 
     def update(
         self,
@@ -297,7 +306,8 @@ class LocalizationMeter:
                 result[f"Top-{k} Loc"] = accuracy(contours, half, tau, k)
                 if own and records.has_maps:
                     result[f"Top-{k} Loc (own threshold)"] = accuracy(contours, half, threshold(contours, half, k), k)
-            result["mean IoU"] = 100 * float(records.iou_at(tau).mean())
+            if records.has_predictions:
+                result["mean IoU"] = 100 * float(records.iou_at(tau).mean())
         return result
 
     def best_threshold(self, contours: str = "largest", j: int = 1, top_k: int | None = None) -> float:

@@ -27,7 +27,8 @@ class Records:
                comes first. 0 without scores
     size:      (N, 2) int32 width, height of the original image
     top:       (N,) uint8 brightest byte of the map; 0 for a constant map and for a box that was given
-    largest:   (N, 255, 4) box of the largest contour above each level, on the grid
+    largest:   (N, 255, 4) box of the largest contour above each level, on the grid; (N, 0, 4) where boxes were not
+               kept (tedloc.metrics.compact)
     hits:      (N, 2, J, 32) uint8: packed bits over levels, for the largest contour and for all of them
     counts:    (N,) int32 number of ground-truth boxes
     targets:   (counts.sum(), 4) int32 ground-truth boxes on the grid, image after image
@@ -60,6 +61,11 @@ class Records:
     @property
     def has_masks(self) -> bool:
         return self.pixels.shape[-1] > 0
+
+    @property
+    def has_predictions(self) -> bool:
+        """False where predicted boxes were not kept, only whether they are correct."""
+        return self.largest.shape[1] > 0
 
     @property
     def has_maps(self) -> bool:
@@ -121,7 +127,9 @@ class Records:
         return (self.rank > 0) & (self.rank <= k)
 
     def boxes_at(self, threshold: float) -> np.ndarray:
-        """(N, 4) int64 box of the largest contour at a threshold, on the grid."""
+        """(N, 4) int64 box of the largest contour at a threshold, on the grid. Raises ``UserError`` where they were not kept."""
+        if not self.has_predictions:
+            raise UserError("these stored results do not hold predicted boxes; compute the run itself to have them")
         return self.largest[np.arange(len(self)), level_of(threshold, self.top)].astype(np.int64)
 
     def iou_at(self, threshold: float) -> np.ndarray:
