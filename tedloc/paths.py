@@ -22,6 +22,7 @@ from tedloc.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 WEIGHTS = PACKAGE / "weights"  # towers trained by data_scripts/, shipped with the package
 TUNING = PACKAGE / "tuning"  # every trial behind the settings of the small profiles, by tedloc.tune
+EVIDENCE = PACKAGE / "results" / "evidence"  # every run behind the verdicts, by `make evidence`
 PAPER = PACKAGE / "paper"  # the paper's tables as data
 
 

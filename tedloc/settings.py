@@ -177,6 +177,8 @@ class Profile:
 
     small:      compared methods use their settings for small images and short training, not the published ones
     max_epochs: no compared method trains longer; None: no limit
+    live:       methods that the book computes itself, in the first world and with the profile's own settings; all else
+                is read from the results kept with the package (``tedloc.runs.kept``). None: everything is computed
     changes:    (method, setting, value): changes to compared methods' own settings; see :func:`override`
     """
 
@@ -185,6 +187,7 @@ class Profile:
     synthetic: bool = False
     small: bool = True
     max_epochs: int | None = None
+    live: tuple[str, ...] | None = None
     changes: tuple[tuple[str, str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     data: DataSettings = DataSettings()
@@ -196,6 +199,11 @@ class Profile:
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """The seeds that verdicts come from: of drawn worlds all but the first, in which settings were chosen."""
+        return self.seeds[1:] if self.synthetic and self.meaningful else self.seeds
 
     def in_world(self, world: int) -> "Profile":
         """The profile in another world of drawn images: they are drawn anew, and all towers are others (``cnn-3``).

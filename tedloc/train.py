@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
             while asked := distributed.broadcast():
                 execute(*asked)
             return
-        run = runs.ensure(runs.Request(profile, known.method, known.seed, known.device))
+        run = runs.ensure(runs.Request(profile.in_world(known.seed), known.method, known.seed, known.device))
         distributed.broadcast(None)
     if known.json:
         with paths.replacing(known.json) as scratch:

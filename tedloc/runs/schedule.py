@@ -21,6 +21,7 @@ from tedloc.errors import UserError
 from tedloc.fingerprints import digest
 from tedloc.methods import Method
 from tedloc.runs.execute import execute
+from tedloc.runs import kept
 from tedloc.runs.run import Request, Run
 from tedloc.settings import Profile, override
 
@@ -38,11 +39,15 @@ def ensure(request: Request) -> Run:
                     scratch.write_text(json.dumps(request.settings(), indent=1, default=str))
                 try:
                     execute(request, teaching)
+                    if kept.making():
+                        kept.keep(request, Run(folder))
                 except UserError:
                     raise
                 except Exception:
                     (folder / "failed.txt").write_text(traceback.format_exc())
                     raise
+    if kept.making() and not kept.holds(request):
+        kept.keep(request, Run(folder))
     return Run(folder)
 
 
@@ -53,8 +58,9 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
     other notebooks ask for. What runs share (features, pseudo-labels) is prepared first, once.
     """
     missing: dict[Path, Request] = {}
-    for request in requests:
-        if not request.is_finished():
+    read = {request: found for request in dict.fromkeys(requests) if (found := kept.read(request))}
+    for request in sorted(requests, key=lambda request: request.seed):  # whole worlds come first
+        if request not in read and not request.is_finished():
             same = missing.get(request.folder, request)
             both = () if () in (same.routes, request.routes) else tuple(dict.fromkeys(same.routes + request.routes))
             missing[request.folder] = dataclasses.replace(request, routes=both)
@@ -73,7 +79,7 @@ def collect(requests: Sequence[Request], jobs: int | None = None) -> list[Run]:
         )
         for _ in tqdm(work, total=len(missing), desc="runs", unit="run"):
             pass
-    return [ensure(request) for request in requests]
+    return [read.get(request) or ensure(request) for request in requests]
 
 
 def taught_by(request: Request) -> Run | None:
@@ -113,7 +119,9 @@ def _taken(lock: filelock.FileLock) -> bool:
 
 
 def collect_named(requests: Mapping[str, Sequence[Request]], jobs: int | None = None) -> dict[str, list[Run]]:
-    """As :func:`collect`, for requests by name: ``{"TeD-Loc": grid(P), "CAM": grid(P, method="cam")}``."""
+    """As :func:`collect`, for requests by name: ``{"TeD-Loc": grid(P), "CAM": grid(P, method="cam")}``. Worlds that
+    are to be read and of which something asked for is not kept are left out (``tedloc.runs.kept.common``)."""
+    requests = kept.common(requests)
     finished = iter(collect([request for group in requests.values() for request in group], jobs))
     return {name: [next(finished) for _ in group] for name, group in requests.items()}
 
@@ -126,6 +134,7 @@ def grid(
     routes: tuple[str, ...] = (),
     **changes: Any,
 ) -> list[Request]:
-    """Requests for one variant over seeds (default: the profile's); dots in names are written ``__``."""
+    """Requests for one variant over seeds (default: the profile's), each in its world; dots in names are written
+    ``__``."""
     changed = override(profile, {name.replace("__", "."): value for name, value in changes.items()})
-    return [Request(changed, method, seed, routes=routes) for seed in (seeds or profile.seeds)]
+    return [Request(changed.in_world(seed), method, seed, routes=routes) for seed in (seeds or profile.seeds)]

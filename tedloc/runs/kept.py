@@ -1,0 +1,128 @@
+"""Results that are kept with the package: what verdicts need of every run behind them, some kilobytes each.
+
+A book that is built in minutes cannot train every method in six worlds. ``make evidence`` does, in hours, and keeps of
+each run its metrics and whether each image's box is right at every threshold (:mod:`tedloc.metrics.compact`) in
+``tedloc/results/evidence/PROFILE/``. A file is named by the run's settings, not by its code: at which commit and on
+which machine it was computed stands in it, and the book compares what it computes itself with it.
+
+A profile with ``live`` methods is read so: they alone, with the profile's own settings and in its first world, are
+computed; all else is read, and computed only in the first world and where nothing is kept.
+"""
+
+import functools
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tedloc import paths, profiles
+from tedloc.errors import UserError
+from tedloc.fingerprints import digest
+from tedloc.metrics import compact
+from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs.run import Request, Run
+from tedloc.settings import as_record
+
+MAKING = "TEDLOC_EVIDENCE"  # set to "make" by `python -m tedloc.book evidence`: compute everything, keep it
+LEFT_OUT = ("familiar",)  # of a run's metrics: long, and of use to its checkpoint alone
+
+
+@dataclass(frozen=True)
+class Kept(Run):
+    """A run of which only metrics and per-image correctness are at hand; ``folder`` is its file."""
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads(self._member("metrics.json"))
+
+    @functools.cached_property
+    def _meters(self) -> dict[str, LocalizationMeter]:
+        return compact.unpack(self._member("meters.xz"))
+
+    def _member(self, name: str) -> bytes:
+        try:
+            with zipfile.ZipFile(self.folder) as stored:
+                return stored.read(name)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise UserError(f"{self.folder} is damaged; restore it, or make it anew with `make evidence`") from error
+
+    def meter(self, route: str | None = None, split: str = "test") -> LocalizationMeter:
+        return self._meters[f"{split}-{route or self.routes[0]}"]
+
+    def per_image(self, route: str | None = None) -> pd.DataFrame:
+        raise self._lacks("boxes")
+
+    def maps(self) -> dict[str, np.ndarray]:
+        raise self._lacks("maps")
+
+    def log(self) -> pd.DataFrame:
+        raise self._lacks("log")
+
+    def _lacks(self, what: str) -> UserError:
+        return UserError(f"{self.folder.name} is kept without its {what}; compute the run to see them")
+
+
+def making() -> bool:
+    """Whether this process computes what is to be kept."""
+    return os.environ.get(MAKING) == "make"
+
+
+def file(request: Request) -> Path:
+    """Where a run's results are kept, whether they are or not."""
+    method = request.made()
+    parts = sorted({"data", "evaluation", *method.uses})
+    settings = {part: as_record(getattr(request.profile, part)) for part in parts}
+    key = digest([request.method, request.seed, settings, method.own_settings()])[:12]
+    name = f"{request.method.replace(':', '-')}-{request.seed}-{key}.zip"
+    return paths.EVIDENCE / request.profile.name / name
+
+
+def keep(request: Request, run: Run) -> Path:
+    """Keep a finished run's results, all routes that it holds."""
+    meters = {f"{split}-{route}": run.meter(route, split) for route in run.routes for split in ("val", "test")}
+    metrics = {name: value for name, value in run.metrics.items() if name not in LEFT_OUT}
+    with paths.replacing(file(request)) as scratch, zipfile.ZipFile(scratch, "w") as stored:
+        stored.writestr(zipfile.ZipInfo("metrics.json"), json.dumps(metrics), zipfile.ZIP_DEFLATED)
+        stored.writestr(zipfile.ZipInfo("meters.xz"), compact.pack(meters))
+    return file(request)
+
+
+def holds(request: Request) -> bool:
+    """Whether the run's results are kept, with the routes asked for."""
+    place = file(request)
+    return place.exists() and set(request.routes) <= Kept(place).metrics["routes"].keys()
+
+
+def is_live(request: Request) -> bool:
+    """Whether the book computes the run even if its results are kept."""
+    live = request.profile.live
+    if live is None or making():
+        return True
+    own = profiles.PROFILES.get(request.profile.name)
+    return own is not None and request.method in live and request.profile == own() and request.seed == own().seeds[0]
+
+
+def read(request: Request) -> Kept | None:
+    """The kept results of a run that need not be computed; None where it has to be."""
+    return None if is_live(request) or not holds(request) else Kept(file(request))
+
+
+def common(groups: Mapping[str, Sequence[Request]]) -> dict[str, list[Request]]:
+    """The requests of those worlds that can be compared: of a profile with live methods the first world, and every
+    other one in which all that is asked for is kept."""
+    absent = {
+        request.seed
+        for group in groups.values()
+        for request in group
+        if request.profile.live is not None
+        and not making()
+        and request.seed != request.profile.seeds[0]
+        and not holds(request)
+    }
+    return {name: [request for request in group if request.seed not in absent] for name, group in groups.items()}
