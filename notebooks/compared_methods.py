@@ -16,9 +16,15 @@
 #
 # Two kinds of networks stand behind them. Methods that need features only take the frozen encoder's patch
 # embeddings, as TeD-Loc does, and train what is theirs on top of them ({mod}`tedloc.methods.trained`). Methods
-# that live on a transformer's attention fine-tune the transformer ({mod}`tedloc.methods.fine_tuned`). So a
+# that live on a transformer's attention fine-tune the transformer ({mod}`tedloc.methods.fine_tuned`), and methods that
+# were published with a network trained as a whole train the encoder along where that takes seconds an epoch, in the
+# aviary ({mod}`tedloc.methods.trunk`); elsewhere it stays frozen for them, and their row says so. So a
 # difference in results is one between methods, not one between backbones, and none of them is the published
 # system at full strength.
+#
+# Methods that only localise take their class scores from a separate classifier, the best at hand: CAM's linear one on
+# the frozen encoder or the profile's CLIP, zero-shot, whichever names more of the validation images rightly
+# ({mod}`tedloc.methods.classifier`).
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -275,7 +281,7 @@ compared.published("CATR")
 # *In code:* {mod}`tedloc.methods.ddt`. It is the first half of PSOL and a method of its own.
 #
 # *At test time* the class's mean and direction are needed, so there are two routes: `true` takes the
-# ground-truth class, `pred` the one that a separate linear classifier on the same encoder predicts. The score
+# ground-truth class, `pred` the one that the separate classifier predicts. The score
 # map is the positive part of $a_p$ and is thresholded by the protocol.
 #
 # *Differences from the published system.* Published on the last convolution of VGG16 at 448 pixels, where
@@ -306,11 +312,10 @@ compared.published("CATR")
 #
 # *Differences from the published system.* Published with a DenseNet161 that is fine-tuned as a whole, whose
 # pooled features pass one layer of 512 units, and with EfficientNet-B7 {cite}`tan2019efficientnet` as
-# classifier. Here the encoder is frozen, and what is pooled from it does not say where things are; so the
-# regressor is a convolution whose grid is flattened, then the layers as published. The classifier is linear on
-# the same encoder. At the paper's scale the rate and, for ILSVRC, the number of epochs are the published ones;
-# there is no published code for CUB. Batch sizes are ours, and so
-# is batch norm behind the wide layer.
+# classifier. In the aviary the encoder is fine-tuned as a whole in its place. Where it is frozen, what is pooled
+# from it does not say where things are; there the regressor is a convolution whose grid is flattened, then the layers
+# as published, with batch norm behind the wide one. The classifier is the best at hand. At the paper's scale the rate and, for ILSVRC, the number of epochs are the published ones;
+# there is no published code for CUB. Batch sizes are ours.
 
 # %% tags=["remove-input"]
 compared.published("PSOL")
@@ -341,8 +346,8 @@ compared.published("PSOL")
 #
 # *In code:* {mod}`tedloc.methods.c2am`; the regressor is that of {mod}`tedloc.methods.psol`.
 #
-# *At test time* it needs no ground-truth class. Route `box` is the regressor's box, with the class from an
-# external classifier (linear, on the same encoder); route `map` is the foreground map itself, thresholded by
+# *At test time* it needs no ground-truth class. Route `box` is the regressor's box, with the class from the
+# separate classifier; route `map` is the foreground map itself, thresholded by
 # the protocol.
 #
 # *The threshold* that cuts the training boxes decides what the regressor learns. Ours is the one that is best
@@ -351,10 +356,14 @@ compared.published("PSOL")
 # worth. Both use the last epoch.
 #
 # *Differences from the published system.* Published on ResNet50, trained along, with the features of its last
-# two stages side by side and EfficientNet-B7 as classifier. Here the encoder is frozen and only the convolution
-# learns. The published features are not negative, which keeps cosines between 0 and 1; ours have signs, so
+# two stages side by side and EfficientNet-B7 as classifier. Here the encoder is frozen for the map and only the
+# convolution learns; the regressor is PSOL's, with the trunk that it has. The published features are not negative, which keeps cosines between 0 and 1; ours have signs, so
 # their positive and negative parts become channels of their own. The border's share is a running mean over
 # training batches. Thresholds are shares of the min-max normalised map, as the protocol has them.
+#
+# *What the loss can do.* It finds the two kinds of patches that differ most, and nothing in it makes one of them the
+# object. Where other kinds differ more, the true masks have a higher loss than what is found, and longer training leads
+# away from the object: this is the method's own, and a matter of the features it is given.
 
 # %% tags=["remove-input"]
 compared.published("C2AM")
@@ -433,13 +442,14 @@ compared.published("GenPromp")
 #
 # *At test time* it needs a class, the true one (`true`) or its own prediction (`pred`).
 #
-# *Differences from the published system.* The published one trains a ResNet50. Our encoder is frozen, and a trainable
-# residual 3×3 convolution with ReLU on its patch embeddings, $f = \mathrm{ReLU}(x + \mathrm{conv}(x))$, stands for the
+# *Differences from the published system.* The published one trains a ResNet50 as a whole. In the aviary the encoder is
+# trained as a whole, $f = \mathrm{ReLU}(x)$ of its patch embeddings. Where it is frozen, a trainable
+# residual 3×3 convolution with ReLU, $f = \mathrm{ReLU}(x + \mathrm{conv}(x))$, stands for the
 # trainable features. Scores are the method's own (its one-stage variant); the two-stage one takes the class from
 # another network. Open, and chosen here: the widths of the kernels, the rounds of $k$-means, the momentum of the
 # running means and where they begin (the universum at zero, a class at the strongest pixel of its first image).
 # A ReLU's zero is a silent pixel in a ResNet; of a frozen ViT's standardised embeddings it is rather an average one,
-# and such a universum may hold parts of the object. That is why $\mu$ is small in the small profiles.
+# and such a universum may hold parts of the object. That is why $\mu$ is small where the encoder is frozen.
 
 # %% tags=["remove-input"]
 compared.published("DA-WSOL")
@@ -471,7 +481,9 @@ compared.published("DA-WSOL")
 # `top-k`, the published rule; 200 classes on CUB, that is all of them). Route `true` is $M$.
 #
 # *Differences from the published system.* The published one splits a ResNet50 or InceptionV3: $F$ is an early stage,
-# $f_2$ the later ones, all of it trained. Here $F$ are the frozen encoder's standardised patch embeddings, so a hidden
+# $f_2$ the later ones, all of it trained. In the aviary the encoder is cut after three of its blocks and trained as a
+# whole: $F$ are the patch embeddings there, without the class token, which no map could hide, and $f_2$ is the rest.
+# Where the encoder is frozen, $F$ are its standardised patch embeddings, so a hidden
 # patch is an average one, and $f_2$ is a convolution and a classifier. That activations are made positive by a ReLU is
 # our choice. Ten crops for the class scores and the system's own evaluation are replaced by the common protocol.
 

@@ -3,8 +3,8 @@
 The paper (section 3.1, figure 3, table 5) says that it uses "QR orthogonalization ... and conserve[s] the
 basis", not of which matrix. T is K x d, one text embedding a row. The readings differ:
 
-qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). Our default, because it is the only QR reading
-         that runs for any K: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are
+qr_rows  T = Q R, anchors are the rows of Q, K x min(K, d). Our default, because it runs for any K in no more
+         than the text's dimensions: ILSVRC has 1000 classes, CLIP ViT-B/16 512 dimensions. For K <= d the rows are
          exactly orthonormal and the dimension becomes K (200 on CUB). Where K < d only the first K coordinates
          of the texts matter, since those K columns of T already fix Q. For K > d no orthonormal set exists in d
          dimensions; the rows form a tight frame (Q^T Q = I) of unequal norms.

@@ -14,6 +14,8 @@ PROFILE = profiles.get("smoke")
 CODE = {name: create(name, PROFILE).code() for name in METHODS}
 ON_CLIP = {"clip-es", "patch-anchor:vanilla", "patch-anchor:sclip", "patch-anchor:naclip"}
 ON_CAM = {"cam", "grad-cam", "ddt", "ddt:whitened", "psol", "c2am", "c2am:test-threshold", "genpromp", "dips"}
+WITH_CLASSIFIER = {"ddt", "ddt:whitened", "psol", "c2am", "c2am:test-threshold"}
+ON_TRUNK = {"psol", "c2am", "c2am:test-threshold", "bas", "da-wsol"}
 FINE_TUNED = {"ts-cam", "scm", "lctr", "catr"}
 
 
@@ -63,10 +65,12 @@ def prints(package, code=CODE):
 @pytest.mark.parametrize(
     "file, stale",
     [
-        ("methods/clip_es.py", ON_CLIP | {"tedloc"}),  # TeD-Loc's teacher
+        ("methods/clip_es.py", ON_CLIP | WITH_CLASSIFIER | {"tedloc"}),  # TeD-Loc's teacher
         ("methods/cam.py", ON_CAM),
+        ("methods/classifier.py", WITH_CLASSIFIER),
+        ("methods/trunk.py", ON_TRUNK),
         ("methods/bas.py", {"bas"}),
-        ("backbones/clip.py", ON_CLIP | {"tedloc"}),
+        ("backbones/clip.py", ON_CLIP | WITH_CLASSIFIER | {"tedloc"}),
         ("backbones/attention.py", FINE_TUNED | {"dips"}),
         ("backbones/latent_diffusion.py", {"genpromp"}),
         ("losses.py", {"tedloc", "dips"}),

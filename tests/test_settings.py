@@ -137,7 +137,7 @@ def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default
     "method, key",
     [
         ("tedloc", "f656abb85e114fe7"),
-        ("c2am", "1eb8b01a62595983"),
+        ("cam", "5f76758bf7ddec1f"),
     ],
 )
 def test_checkpoints_of_the_first_edition_still_carry_the_key_of_their_settings(method, key):

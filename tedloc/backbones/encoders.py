@@ -74,7 +74,7 @@ class Encoder(nn.Module):
 def _tapped(body: nn.Module, x: Tensor, tap: int) -> Tensor:
     """(B, dim, h, w) what a block gives, counted from 1; a ViT's behind its last norm, without class token."""
     if isinstance(body, towers.ResidualNet):
-        return body.tapped(x, tap)
+        return body.stage(x, tap)
     return body.forward_intermediates(x, indices=[tap - 1], norm=True, intermediates_only=True)[0]
 
 
@@ -120,22 +120,21 @@ def load_encoder(
         encoder = _timm(name, image_size, weights)
     else:
         choose("encoder", name, ["aviary/cnn", "aviary/vit", *LITES, "timm/<model>.<tag>"])
-    if tap is not None:
-        _tap(encoder, tap)
-    return encoder.to(device)
+    return (encoder if tap is None else tapped(encoder, tap)).to(device)
 
 
-def _tap(encoder: Encoder, tap: int) -> None:
-    """Have the encoder give a block's output."""
-    blocks = getattr(encoder.body, "blocks", ())
+def tapped(encoder: Encoder, tap: int) -> Encoder:
+    """The encoder, giving a block's output from here on. Raises ``UserError`` where it has no such block."""
     if isinstance(encoder, EfficientNetLite) or not isinstance(encoder.body, VisionTransformer | towers.ResidualNet):
         raise UserError(f"encoder.tap is {tap}, but {encoder.name!r} has no blocks to tap; unset it, or take a plain ViT")
+    blocks = encoder.body.blocks
     count = blocks if isinstance(blocks, int) else len(blocks)
     if not 1 <= tap <= count:
         raise UserError(f"encoder.tap is {tap}; {encoder.name} has {count} blocks, the first is 1")
     encoder.tap = tap
-    with torch.inference_mode():
-        encoder.dim = encoder(torch.zeros(1, 3, encoder.image_size, encoder.image_size)).shape[1]
+    if isinstance(encoder.body, towers.ResidualNet):
+        encoder.dim = encoder.body.channels[tap - 1]
+    return encoder
 
 
 def in_reach(name: str) -> bool:

@@ -93,8 +93,8 @@ class ResidualNet(nn.Module):
     """(B, 3, H, W) -> (B, 128, H/8, W/8), whatever the size: a stem of stride 2 and three stages, of 48 channels at stride
     4, 96 and 128 at stride 8. ``head`` tells attributes from the mean over the grid."""
 
-    num_features = 128
-    blocks = 3  # the stages, where it may be tapped
+    channels = (48, 96, 128)  # of the stages, where it may be tapped
+    num_features, blocks = channels[-1], len(channels)
 
     def __init__(self):
         super().__init__()
@@ -104,15 +104,15 @@ class ResidualNet(nn.Module):
         self.stage3 = nn.Sequential(ResidualBlock(96, 128))
         self.head = nn.Linear(self.num_features, sum(HEAD_GROUPS.values()))
 
-    def tapped(self, x: Tensor, stage: int) -> Tensor:
+    def stage(self, x: Tensor, last: int) -> Tensor:
         """The output of a stage, 1 to 3."""
         x = self.stem(x)
-        for each in (self.stage1, self.stage2, self.stage3)[:stage]:
+        for each in (self.stage1, self.stage2, self.stage3)[:last]:
             x = each(x)
         return x
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.tapped(x, 3)
+        return self.stage(x, self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, attributes) logits, see ``HEAD_GROUPS``."""

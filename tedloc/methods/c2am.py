@@ -22,6 +22,11 @@ exists to measure what that leak is worth. Neither of ours chooses an epoch: the
 Published: ResNet50, trained along, features of its last two stages side by side, not negative after their
 ReLU. Ours are frozen and have signs, under which cosines of single images mean little; so positive and
 negative parts become channels of their own (2C, none negative).
+
+L finds the two kinds of patches that differ most, and nothing in it makes one of them the object. Where other kinds
+differ more, the true masks have a higher L than what is found, longer training leads away from the object, and seeds
+stop at different places on the way. That is the loss's own, and a matter of the features it is given: on embeddings in
+which object and background differ most, the same loss and settings stay on the object.
 """
 
 from collections.abc import Iterator
@@ -35,7 +40,7 @@ from torch.nn import functional as F
 
 from tedloc.methods import Route, Shape
 from tedloc.methods.ddt import border, component_box
-from tedloc.methods.psol import PSOL, BoxRegressor, RegressorSettings
+from tedloc.methods.psol import PSOL, RegressorSettings
 from tedloc.methods.trained import Batch, Trained, subfolder
 from tedloc.metrics import boxes as mapping
 from tedloc.metrics.meter import LocalizationMeter
@@ -157,7 +162,7 @@ class C2AM(PSOL):
             width=64, optimiser=PSOL.SETTINGS["ILSVRC"].optimiser, contrast=OptimiserSettings(epochs=5, batch_size=128)
         ),
     }
-    SEARCH = {"contrast.learning_rate": (0.01, 0.03, 0.1), "alpha": (0.05, 0.25)}
+    SEARCH = {"contrast.learning_rate": (0.003, 0.01, 0.03, 0.1), "alpha": (0.01, 0.05, 0.25, 0.75)}
 
     def rows(self) -> dict[str, str | None]:
         return {"C2AM, threshold from test" if self.variant else "C2AM": None}
@@ -192,7 +197,7 @@ class C2AM(PSOL):
                 found.append(component_box(levels > mapping.level_of(threshold, levels.max())))
         return torch.tensor(found)
 
-    def routes(self, net: BoxRegressor, x: Tensor, labels: Tensor) -> dict[str, Route]:
-        routes = super().routes(net, x, labels)
-        maps = self.foreground.routes(self.foreground.net[1], x, labels)["map"].maps
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
+        routes = super().localize(split, index)
+        maps = self.foreground.localize(split, index)["map"].maps
         return routes | {"map": Route(maps, routes["box"].scores)}

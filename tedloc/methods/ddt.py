@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from tedloc.fingerprints import digest
-from tedloc.methods import Route, Shape, create
-from tedloc.methods.cam import LinearCAM
-from tedloc.methods.trained import Trained, subfolder
+from tedloc.methods import Route, Shape
+from tedloc.methods.classifier import WithClassifier
 from tedloc.training import engine
 
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
@@ -52,32 +51,6 @@ def component_box(mask: np.ndarray) -> tuple[float, float, float, float]:
         return WHOLE_IMAGE
     x, y, w, h, _ = components[1 + components[1:, cv2.CC_STAT_AREA].argmax()]
     return x / width, y / height, (x + w) / width, (y + h) / height
-
-
-class WithClassifier(Trained):
-    """A localiser with class scores from a separate classifier: CAM's, linear on the same frozen encoder."""
-
-    classifier: LinearCAM
-    builds_on = ("cam",)
-
-    def fit(self, folder: Path | None = None) -> None:
-        self.fit_classifier(folder)
-        super().fit(folder)
-
-    def fit_classifier(self, folder: Path | None) -> None:
-        self.classifier = create("cam", self.profile, self.seed, self.device)
-        self.classifier.fit(subfolder(folder, "classifier"))
-
-    def untrained(self, shape: Shape) -> dict[str, nn.Module]:
-        self.classifier = create("cam", self.profile, self.seed, self.device)
-        return super().untrained(shape) | {"classifier": self.classifier.untrained(shape)["network"]}
-
-    def scores(self, x: Tensor) -> Tensor:
-        """(B, K) class scores of standardised patch embeddings (B, C, h, w)."""
-        return self.classifier.net[1](x.mean((2, 3)))
-
-    def modules(self) -> dict[str, nn.Module]:
-        return super().modules() | {"classifier": self.classifier.net[1]}
 
 
 class Directions(nn.Module):
@@ -114,7 +87,7 @@ class DDT(WithClassifier):
         "ILSVRC": DDTSettings(),
     }
     SEARCH = {"whiten": (0.01, 0.03, 0.1, 0.3, 1.0)}
-    loss = None  # nothing is learnt by steps
+    loss = routes = None  # nothing is learnt by steps, and maps need the classifier's word
 
     def rows(self) -> dict[str, str | None]:
         return {"DDT, whitened" if self.variant else "DDT": None}
@@ -188,9 +161,9 @@ class DDT(WithClassifier):
             found += [component_box(mask) for mask in (a > 0).cpu().numpy()]
         return np.array(found, np.float32)
 
-    def routes(self, net: Directions, x: Tensor, labels: Tensor) -> dict[str, Route]:
-        scores = self.scores(x)
-        return {
-            "true": Route(net(x, labels).clamp_min(0), scores),
-            "pred": Route(net(x, scores.argmax(1)).clamp_min(0), scores),
-        }
+    @torch.inference_mode()
+    def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
+        standardise, directions = self.net
+        x, scores = standardise(self.input(split, index)), self.classifier.scores(split, index)
+        classes = {"true": self.labels(split, index), "pred": scores.argmax(1)}
+        return {name: Route(directions(x, each).clamp_min(0), scores) for name, each in classes.items()}

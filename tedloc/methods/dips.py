@@ -146,7 +146,7 @@ class DiPS(Trained):
         "CUB": DiPSSettings(optimiser=OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01)),
         "ILSVRC": DiPSSettings(optimiser=OptimiserSettings(epochs=10, learning_rate=0.01)),
     }
-    SEARCH = {"optimiser.learning_rate": (0.005, 0.02, 0.05), "kept": (1, 2, 3)}
+    SEARCH = {"optimiser.learning_rate": (0.005, 0.01, 0.02, 0.05), "kept": (1, 2, 3, 4, 5)}
 
     @property
     def proposer(self) -> str:

@@ -6,8 +6,8 @@ A method says what its network is, what a batch costs and which maps it gives:
     loss(net, batch)          -> loss and its terms to log
     routes(net, x, labels)    -> maps and scores
 
-Its network is given the frozen encoder's cached patch embeddings, standardised ("features"); one that is fine-tuned
-as a whole takes images ("images") and says how they are prepared: ``tedloc.methods.fine_tuned``.
+Its network is given the frozen encoder's cached patch embeddings, standardised; one that is fine-tuned as a whole is
+given images (``on_images``), prepared as its backbone wants them: see ``tedloc.methods.fine_tuned`` and ``trunk``.
 """
 
 from abc import abstractmethod
@@ -64,6 +64,7 @@ class Trained(Method):
     """A method with weights to train."""
 
     uses = ("data", "encoder")
+    on_images = False  # True: trained on images, not on the frozen encoder's patch embeddings
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -98,10 +99,12 @@ class Trained(Method):
     @property
     def shape(self) -> Shape:
         """What the network is built for under this profile."""
+        if self.on_images:
+            return Shape(3, None, self.classes)
         return Shape(self.stored("train").dim, self.stored("train").grid, self.classes)
 
     def share(self) -> None:
-        for split in SPLITS:
+        for split in () if self.on_images else SPLITS:
             self.stored(split)
 
     def stored(self, split: str) -> Features:
@@ -117,6 +120,8 @@ class Trained(Method):
 
     def front(self) -> nn.Module:
         """What an input passes before the network."""
+        if self.on_images:
+            return nn.Identity()
         return Standardise(*map(torch.from_numpy, (self.stored("train").mean, self.stored("train").std)))
 
     def untrained(self, shape: Shape) -> dict[str, nn.Module]:
@@ -128,7 +133,7 @@ class Trained(Method):
     @property
     def views(self) -> int:
         """2 where training images come mirrored, too."""
-        return self.stored("train").views
+        return 1 + self.profile.encoder.mirror if self.on_images else self.stored("train").views
 
     def fit(self, folder: Path | None = None) -> None:
         key = digest(self.settings())
@@ -151,7 +156,16 @@ class Trained(Method):
 
     def input(self, split: str, index: np.ndarray, view: np.ndarray | int = 0) -> Tensor:
         """What the network is given for some images of a split, each in its view (1: mirrored)."""
+        if self.on_images:
+            images = self.images(split)
+            x = self.preprocess([images.image(i) for i in index]).to(self.device)
+            mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
+            return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
         return self.stored(split).batch(index, view, self.device)
+
+    def preprocess(self, images: list[np.ndarray]) -> Tensor:
+        """(B, 3, S, S) as the network's backbone wants them, from RGB images (H, W, 3) uint8."""
+        return next(m.preprocess for m in self.net.modules() if hasattr(m, "preprocess"))(images)
 
     @torch.inference_mode()
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
@@ -159,5 +173,7 @@ class Trained(Method):
         return self.routes(self.net[1], x, self.labels(split, index))
 
     def modules(self) -> dict[str, nn.Module]:
+        if self.on_images:
+            return {"network": self.net[1]}
         e = self.profile.encoder
         return {"encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights, tap=e.tap), "network": self.net[1]}

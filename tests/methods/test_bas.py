@@ -5,7 +5,7 @@ import torch
 
 from tedloc import profiles
 from tedloc.methods import bas
-from tedloc.methods.bas import BAS, BASNet, activation, suppression
+from tedloc.methods.bas import BAS, activation, on_frozen, suppression
 from tedloc.methods.trained import Batch
 from tedloc.training import engine
 from tedloc.training.distributed import Draws
@@ -29,7 +29,7 @@ def planted(images: int = 32, seed: int = 0) -> tuple[Batch, torch.Tensor]:
 def trained(steps: int = 150) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean map on and beside unseen planted objects after training, and the terms of the loss there."""
     method = BAS(profiles.get("aviary"))
-    net = engine.seeded(0, lambda: BASNet(DIM, CLASSES, 32))
+    net = engine.seeded(0, lambda: on_frozen(DIM, CLASSES, 32))
     optimiser = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
     for step in range(steps):
         loss, _ = method.loss(net, planted(seed=step)[0])
@@ -55,7 +55,7 @@ def test_without_the_stop_gradient_the_loss_falls_to_a_trivial_map(monkeypatch):
 
 
 def test_suppression_moves_the_map_alone():
-    net = engine.seeded(0, lambda: BASNet(DIM, CLASSES, 32))
+    net = engine.seeded(0, lambda: on_frozen(DIM, CLASSES, 32))
     batch, _ = planted()
     mask = bas.of_class(net.generator(batch.x), batch.labels)
     hidden = bas.held(net.f2, batch.x * (1 - mask)[:, None])
@@ -75,7 +75,7 @@ def test_nothing_is_suppressed_where_hiding_the_map_does_not_lower_the_class():
 
 
 def test_the_test_map_is_the_mean_over_the_classes_with_the_highest_scores():
-    method, net = BAS(profiles.get("aviary")), engine.seeded(0, lambda: BASNet(DIM, 12, 32))
+    method, net = BAS(profiles.get("aviary")), engine.seeded(0, lambda: on_frozen(DIM, 12, 32))
     batch, _ = planted(images=3)
     routes = method.routes(net, batch.x, batch.labels)
     maps = net.generator(batch.x)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tedloc import profiles
-from tedloc.methods.da_wsol import DAWSOL, SOURCE_LIKE, TARGET, UNIVERSUM, DANet, k_means, mmd
+from tedloc.methods.da_wsol import DAWSOL, SOURCE_LIKE, TARGET, UNIVERSUM, Adapter, DANet, k_means, mmd
 from tedloc.methods.trained import Batch
 from tedloc.settings import override
 from tedloc.training import engine
@@ -32,7 +32,7 @@ def trained(steps: int = 60, **changes) -> DANet:
     """A network after some steps on planted objects."""
     changes = {f"methods.da-wsol.{name}": value for name, value in changes.items()}
     method = DAWSOL(override(profiles.get("aviary"), changes))
-    net = engine.seeded(0, lambda: DANet(DIM, CLASSES, method.own.momentum))
+    net = engine.seeded(0, lambda: DANet(Adapter(DIM), DIM, CLASSES, method.own.momentum))
     optimiser = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
     for step in range(steps):
         loss, _ = method.loss(net, planted(seed=step)[0])
@@ -48,7 +48,7 @@ def pixels_of(f: torch.Tensor) -> torch.Tensor:
 
 def test_planted_background_goes_to_the_universum_and_the_object_to_the_target():
     batch, inside = planted()
-    net = DANet(DIM, CLASSES, momentum=0.9)
+    net = DANet(Adapter(DIM), DIM, CLASSES, momentum=0.9)
     for _ in range(2):  # first from the strongest pixels, then from the running centres
         cluster = net.assign(pixels_of(net(batch.x)[0].detach()), batch.labels).unflatten(1, (SIDE, SIDE))
         assert (cluster[inside] == TARGET).float().mean() > 0.95
@@ -108,7 +108,7 @@ def test_descending_on_the_discrepancy_draws_the_target_onto_the_source():
 def test_an_image_without_target_pixels_takes_no_part():
     batch, _ = planted(images=4)
     method = DAWSOL(profiles.get("aviary"))
-    net = DANet(DIM, CLASSES, momentum=0.9)
+    net = DANet(Adapter(DIM), DIM, CLASSES, momentum=0.9)
     empty = batch._replace(x=torch.zeros_like(batch.x))  # all pixels alike: all universum
     loss, terms = method.loss(net, empty)
     assert loss.isfinite() and terms["MMD"] == 0 and terms["universum"] == 0 and not net.known.any()
@@ -117,5 +117,5 @@ def test_an_image_without_target_pixels_takes_no_part():
 @pytest.mark.parametrize("width", [None, 4])
 def test_the_adapter_starts_by_adding_nothing(width):
     batch, _ = planted(2)
-    f, _ = DANet(DIM, CLASSES, 0.9, width)(batch.x)
+    f, _ = DANet(Adapter(DIM, width), DIM, CLASSES, 0.9)(batch.x)
     assert torch.equal(f, batch.x.relu())
