@@ -31,7 +31,17 @@ def test_towers_are_the_classes_of_timm_and_open_clip(clip):
     assert type(towers.load_vit()) is VisionTransformer
 
 
-def test_encoder_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
+def test_the_encoder_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
+    encoder = towers.load_cnn()
+    assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+    assert [tuple(encoder.stage(torch.zeros(2, 3, 80, 80), n).shape[1:]) for n in (1, 2, 3)] == [
+        (48, 20, 20),
+        (96, 10, 10),
+        (128, 10, 10),
+    ]
+
+
+def test_the_vit_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
     encoder = towers.load_vit()
     assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())
     tokens = encoder.forward_features(torch.zeros(2, 3, 80, 80))
@@ -40,7 +50,7 @@ def test_encoder_gives_a_ten_by_ten_grid_frozen_and_in_eval_mode():
 
 def test_timm_and_open_clip_compute_the_same_tokens():
     encoder, clip = towers.load_vit(), towers.new_clip().eval()
-    missing, unexpected = clip.visual.load_state_dict(towers.encoder_to_clip(encoder.state_dict()), strict=False)
+    missing, unexpected = clip.visual.load_state_dict(towers.vit_to_clip(encoder.state_dict()), strict=False)
     assert missing == ["proj"] and unexpected == []
     x = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -52,12 +62,12 @@ def test_weights_are_small_and_hashed():
     records = towers.records()
     files = sorted(file.stem for file in paths.WEIGHTS.glob("*.safetensors"))
     assert files == sorted([*records, "diffusion"])  # the last has a record of its own: tests/methods/test_genpromp.py
-    assert sum(f.stat().st_size for f in paths.WEIGHTS.glob("*.safetensors")) < 20e6
+    assert sum(f.stat().st_size for f in paths.WEIGHTS.glob("*.safetensors")) < 60e6
 
 
 def test_record_holds_recipe_and_measurements():
     for name, record in towers.records().items():
-        assert record["kind"] in ("encoder", "clip"), name
+        assert record["kind"] in ("cnn", "vit", "clip"), name
         assert {"recipe", "seed", "seconds", "measured", "sha256", "versions"} <= record.keys()
 
 
@@ -70,12 +80,12 @@ def weights_copy(tmp_path, monkeypatch):
 
 
 def test_damaged_weights_are_refused(weights_copy):
-    file = weights_copy / "encoder.safetensors"
+    file = weights_copy / "cnn.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match="encoder.safetensors is damaged"):
-        towers.load_vit()
+    with pytest.raises(UserError, match="cnn.safetensors is damaged"):
+        towers.load_cnn()
 
 
 def test_missing_weights_are_named(weights_copy):
@@ -92,9 +102,9 @@ def test_weights_of_another_vocabulary_are_refused(weights_copy):
         towers.create_clip()
 
 
-def test_an_encoder_is_not_a_clip():
-    with pytest.raises(UserError, match="unknown shipped clip 'encoder'"):
-        towers.create_clip("encoder")
+def test_a_vit_is_not_a_clip():
+    with pytest.raises(UserError, match="unknown shipped clip 'vit'"):
+        towers.create_clip("vit")
 
 
 def test_end_token_is_the_largest_id_and_texts_are_cut_before_it():
