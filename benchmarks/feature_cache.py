@@ -79,7 +79,7 @@ def images_a_second(settings: Settings, cache: bool) -> float:
     made = method(settings, cache)
     made.prepare()
     net = made.model().to(settings.device).train()
-    optimiser = engine.make_optimiser(list(net.parameters()), made.optimiser)
+    optimiser = engine.make_optimiser(net, made.optimiser)
     labels = torch.from_numpy(open_data(made.profile.data, "train").labels).to(settings.device)
     index = np.arange(settings.batch)
     draws = Draws(engine.generator_for(0, 0, settings.device), settings.batch)

@@ -23,7 +23,16 @@ EXAMPLE = """-p settings '{"optimiser.epochs": 1}', or -y 'settings: {optimiser.
 
 
 # Methods of the aviary that `make book` computes: those that take less than a minute of one core.
-LIVE = ("tedloc", "cam", "grad-cam", "clip-es", "patch-anchor:vanilla", "patch-anchor:sclip", "patch-anchor:naclip", "ddt")
+LIVE = (
+    "tedloc",
+    "cam",
+    "grad-cam",
+    "clip-es",
+    "patch-anchor:vanilla",
+    "patch-anchor:sclip",
+    "patch-anchor:naclip",
+    "ddt",
+)
 
 # On a frozen encoder, for methods whose small settings are those of a trunk that trains along: what was best on the
 # aviary's validation split while its encoder was frozen for them, too.
@@ -49,9 +58,7 @@ def aviary() -> Profile:
         seeds=(0, 1, 2, 3, 4, 5),
         live=LIVE,
         decoder=DecoderSettings(width=32),
-        pseudo_labels=PseudoLabelSettings(
-            clip_es=ClipESSettings(template="ted-loc", background="aviary", siblings=True, affinity_blocks=2)
-        ),
+        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(template="ted-loc", siblings=True, affinity_blocks=2)),
         optimiser=OptimiserSettings(learning_rate=0.02),  # the best of tedloc/tuning/aviary.csv
     )
 

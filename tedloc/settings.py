@@ -159,6 +159,7 @@ class OptimiserSettings:
     compile: bool = False  # torch.compile of the network: minutes at the start, faster steps on a GPU
     checkpoint_minutes: float = 10.0  # within an epoch: what a killed run loses at most
     steps: int | None = added(None)
+    trunk: float = added(1.0)  # share of the rate for layers that come trained, where a method trains them along
 
 
 @dataclass(frozen=True)

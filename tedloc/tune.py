@@ -1,11 +1,13 @@
 """Choose a method's settings on the validation split, by a search of a stated size. No test image is looked at.
 
-    python -m tedloc.tune --profile aviary --method ts-cam                  # the small profiles' budget: 3 trials
+    python -m tedloc.tune --profile aviary --method ts-cam                  # the small profiles' budget
     python -m tedloc.tune --profile cub --method tedloc --trials 40         # the paper's search
 
-Small profiles: every method tries the same number of points of its own grid (``SEARCH`` of its class), drawn by
-seed, each trained for half its epochs; the record of all trials ships with the package (``tedloc/tuning/``). At
-the paper's scale TeD-Loc is searched as the paper describes: each λ in (0, 1], learning rate within 1e-6 to 1e-2.
+Small profiles: every method has the same budget, 8 trials and 5 minutes of one core, whichever ends first: no trial is
+begun after that. Each trains for half the method's epochs at a point of its own grid (``SEARCH`` of its class), drawn by
+seed; the record of all trials ships with the package (``tedloc/tuning/``). A best value at an edge of its grid is said:
+then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate, momentum
+and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2.
 
 A trial is a folder, made once. Several processes or machines that share ``TEDLOC_RUNS`` may run the same command:
 each takes trials that nobody else has, and a killed one is taken up again from its last checkpoint.
@@ -32,8 +34,12 @@ from tedloc.runs.execute import evaluate
 from tedloc.settings import Profile, override
 from tedloc.training import devices
 
-TRIALS = 3  # of every method in the small profiles
+TRIALS = 8  # of every method in the small profiles, at most
+MINUTES = 5.0  # of one core, after which no trial of a method is begun
+RATES = {True: (3e-3, 1e-1), False: (1e-6, 1e-2)}  # TeD-Loc's learning rates by ``small``; the second is the paper's
+DECAYS, MOMENTA = (1e-5, 1e-3), (0.8, 0.9, 0.95)  # tuned in the paper, which gives no ranges
 EPOCHS = 0.5  # share of a method's epochs that a trial trains
+LAMBDAS = ("loss.kd", "loss.patch", "loss.image")
 CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the threshold found there, decides
 
 
@@ -46,18 +52,22 @@ def space(profile: Profile, method: str) -> dict[str, tuple]:
 
 
 def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
-    """The settings of each trial, the same for the same seed: points of the grid, or draws from the paper's ranges."""
+    """The settings of each trial, the same for the same seed: points of the grid, or draws from the paper's ranges, the
+    first of them with all λ = 1."""
     rng = np.random.default_rng(seed)
-    if method == "tedloc" and not profile.small:  # section 4.1: ranges; how many points were tried is not said
-        low, high = np.log([1e-6, 1e-2])
+    if method == "tedloc":  # section 4.1: ranges; how many points were tried is not said
+
+        def log_uniform(low: float, high: float) -> float:
+            return float(f"{np.exp(rng.uniform(*np.log([low, high]))):.2g}")
+
         return [
-            {
-                "loss.kd": 1 - rng.random(),
-                "loss.patch": 1 - rng.random(),
-                "loss.image": 1 - rng.random(),
-                "optimiser.learning_rate": float(np.exp(rng.uniform(low, high))),
+            {name: 1.0 if n == 0 else round(1 - 0.99 * rng.random(), 2) for name in LAMBDAS}
+            | {
+                "optimiser.learning_rate": log_uniform(*RATES[profile.small]),
+                "optimiser.momentum": float(rng.choice(MOMENTA)),
+                "optimiser.weight_decay": log_uniform(*DECAYS),
             }
-            for _ in range(trials)
+            for n in range(trials)
         ]
     values = space(profile, method)
     every = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
@@ -88,14 +98,14 @@ def trial(request: runs.Request, changes: Mapping[str, Any], wait: bool = True) 
         return None
     with held:
         if not file.exists():
-            started, method = time.monotonic(), runs.ready(changed)
+            method, started = runs.ready(changed), time.process_time()
             with devices.threads(request.profile.optimiser.threads if request.device == "cpu" else None):
                 method.fit(folder)
                 scored = evaluate(method, changed.profile.data, "val", changed.profile.evaluation)
             metrics = next(iter(scored.meters.values())).compute()
             result = {name: metrics[name] for name in (*CRITERION, "Top-1 CL")}
             with paths.replacing(file) as scratch:
-                scratch.write_text(json.dumps(result | {"seconds": time.monotonic() - started}))
+                scratch.write_text(json.dumps(result | {"seconds": time.process_time() - started}))
     return {"method": request.method, "settings": json.dumps(dict(changes)), **json.loads(file.read_text())}
 
 
@@ -107,19 +117,35 @@ def search(
     device: str | None = None,
     share: float = EPOCHS,
     jobs: int = 1,
+    minutes: float = MINUTES,
 ) -> pd.DataFrame:
-    """All trials, one row each, the best first. jobs: processes on this machine."""
+    """The trials, one row each, the best first. jobs: processes on this machine; minutes: of a core, after which none is
+    begun"""
     if not open_data(profile.data, "val").boxed:
         raise UserError("the validation split has no boxes, so nothing says which settings are better; draw some")
     request = runs.Request(shortened(profile, method, share), method, seed, device or devices.default())
     runs.ready(request).share()
     asked = points(profile, method, trials, seed)
     spread = Parallel(n_jobs=min(jobs, len(asked)), return_as="generator")
-    free = spread(delayed(trial)(request, point, False) for point in asked)
-    mine = list(tqdm(free, total=len(asked), desc=f"trials of {method}", unit="trial"))
-    found = pd.DataFrame([row or trial(request, point) for row, point in zip(mine, asked, strict=True)])
+    rows, used = [], 0.0
+    with tqdm(total=len(asked), desc=f"trials of {method}", unit="trial") as bar:
+        while len(rows) < len(asked) and used < 60 * minutes:
+            some = asked[len(rows) : len(rows) + jobs]
+            mine = spread(delayed(trial)(request, point, False) for point in some)
+            rows += [row or trial(request, point) for row, point in zip(mine, some, strict=True)]
+            used = sum(row["seconds"] for row in rows)
+            bar.update(len(some))
+    found = pd.DataFrame(rows)
     found["criterion"] = found[list(CRITERION)].mean(axis=1)
     return found.sort_values("criterion", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def on_edge(profile: Profile, method: str, best: Mapping[str, Any]) -> list[str]:
+    """Settings whose best value is the smallest or largest of its grid, so that a better one may lie beyond it."""
+    grids = {
+        name: sorted(each) for name, each in space(profile, method).items() if isinstance(each[:1], tuple) and each
+    }
+    return [name for name, each in grids.items() if len(each) > 2 and best.get(name) in (each[0], each[-1])]
 
 
 def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
@@ -170,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.record:
         record(profile, given.method, found)
     print(found.round(2).to_string(index=False))
+    for name in on_edge(profile, given.method, json.loads(found["settings"].iloc[0])):
+        print(f"the best {name} is at the edge of its grid; widen the grid and search again")
 
 
 if __name__ == "__main__":

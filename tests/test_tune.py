@@ -71,8 +71,8 @@ def test_trials_of_changed_settings_are_not_recorded_as_the_profiles(capsys):
 
 
 def test_a_method_without_settings_is_refused_by_name():
-    with pytest.raises(UserError, match="'clip-es' has no settings"):
-        tune.space(PROFILE, "clip-es")
+    with pytest.raises(UserError, match="'grad-cam' has no settings"):
+        tune.space(PROFILE, "grad-cam")
 
 
 def test_the_record_is_read_with_settings_in_words_and_the_chosen_trial_of_each_method():

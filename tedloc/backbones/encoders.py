@@ -126,7 +126,9 @@ def load_encoder(
 def tapped(encoder: Encoder, tap: int) -> Encoder:
     """The encoder, giving a block's output from here on. Raises ``UserError`` where it has no such block."""
     if isinstance(encoder, EfficientNetLite) or not isinstance(encoder.body, VisionTransformer | towers.ResidualNet):
-        raise UserError(f"encoder.tap is {tap}, but {encoder.name!r} has no blocks to tap; unset it, or take a plain ViT")
+        raise UserError(
+            f"encoder.tap is {tap}, but {encoder.name!r} has no blocks to tap; unset it, or take a plain ViT"
+        )
     blocks = encoder.body.blocks
     count = blocks if isinstance(blocks, int) else len(blocks)
     if not 1 <= tap <= count:

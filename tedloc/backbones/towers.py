@@ -16,7 +16,6 @@ A name with a number, ``cnn-3``, is the tower of another world: other images, ot
 ``weights/towers.json`` says how each was made and how good it is.
 """
 
-
 import hashlib
 import json
 import re

@@ -67,7 +67,14 @@ def of_rule(
 
 
 def of_first_edition(
-    truth: float, sd: float, repetitions: int = 1000, *, seeds: int = 3, images: int = IMAGES, one_world: bool, seed: int = 0
+    truth: float,
+    sd: float,
+    repetitions: int = 1000,
+    *,
+    seeds: int = 3,
+    images: int = IMAGES,
+    one_world: bool,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The same of the first edition's rule. one_world: the seeds share the effect of the one world that they are run
     in, as they did; otherwise each seed has an effect of its own, as if seeds differed as much as worlds do."""

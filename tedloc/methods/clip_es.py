@@ -175,6 +175,10 @@ class CLIPES(FromCLIP):
 
     title = "CLIP-ES"
     paper_row = "CLIP-ES"
+    SEARCH = {"affinity_blocks": (1, 2, 3, 4), "siblings": (True, False), "template": ("clip-es", "ted-loc")}
+
+    def search(self) -> dict[str, tuple]:
+        return {f"pseudo_labels.clip_es.{name}": values for name, values in self.SEARCH.items()}
 
     def rows(self) -> dict[str, str | None]:
         return {"CLIP-ES (GT-Known)": "true", "CLIP-ES (Pred)": "pred"}

@@ -23,7 +23,7 @@ class TeDLocMethod(Trained):
     paper_row = "TeD-Loc"
     true_route = "g"
     uses = ("data", "encoder", "anchors", "pseudo_labels", "decoder", "sampler", "loss", "optimiser")
-    SEARCH = {"optimiser.learning_rate": (0.01, 0.02, 0.05, 0.1)}
+    SEARCH = {name: () for name in ("loss", "optimiser")}  # drawn from ranges, as in the paper: tedloc.tune
 
     @property
     def optimiser(self) -> OptimiserSettings:

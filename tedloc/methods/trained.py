@@ -176,4 +176,7 @@ class Trained(Method):
         if self.on_images:
             return {"network": self.net[1]}
         e = self.profile.encoder
-        return {"encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights, tap=e.tap), "network": self.net[1]}
+        return {
+            "encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights, tap=e.tap),
+            "network": self.net[1],
+        }

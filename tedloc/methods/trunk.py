@@ -12,6 +12,8 @@ class Trunk(nn.Module):
     """An encoder to be trained: images (B, 3, S, S) -> patch embeddings (B, C, h, w). Batch norm in it keeps its
     statistics, so that the embeddings of an image do not depend on its batch."""
 
+    pretrained = True
+
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
@@ -32,6 +34,8 @@ class EarlyTrunk(Trunk):
 
 class LateTrunk(nn.Module):
     """The other stages: (B, C, h, w) -> (B, 128, h, w). Batch norm keeps its statistics here, too."""
+
+    pretrained = True
 
     def __init__(self, encoder: Encoder, stages: int):
         super().__init__()

@@ -69,7 +69,9 @@ def difference(
     sides = (ours, theirs, *(val or ()))
     if any(set(side) != set(ours) for side in sides) or not ours:
         listed = " and ".join(", ".join(map(str, sorted(side))) or "none" for side in sides)
-        raise UserError(f"a difference needs the same worlds on both sides, not {listed}; compute those that are missing")
+        raise UserError(
+            f"a difference needs the same worlds on both sides, not {listed}; compute those that are missing"
+        )
     worlds = sorted(ours)
     for world in worlds:
         if ours[world].images != theirs[world].images:

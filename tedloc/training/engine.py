@@ -120,8 +120,7 @@ def train(
     if settings.compile:
         for part in model.children():
             part.compile()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = make_optimiser(parameters, settings)
+    optimiser = make_optimiser(model, settings)
     # a last batch that is dropped still counts for epochs, as it always has; so many steps are exactly so many
     steps = settings.epochs * (-(-count // settings.batch_size) if settings.steps is None else len(lengths))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
@@ -215,9 +214,15 @@ def memory(setting: str, value: int) -> Iterator[None]:
         raise UserError(f"the GPU ran out of memory; lower {setting} (now {value})") from error
 
 
-def make_optimiser(parameters: list[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW. Raises ``UserError`` for any other kind."""
+def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """SGD or AdamW of all parameters that are to be trained; those of parts that say that they are ``pretrained`` at their
+    share of the rate. Raises ``UserError`` for any other kind."""
     choose("kind of optimiser", settings.kind, ("sgd", "adamw"))
+    trunk = {p for part in model.modules() if getattr(part, "pretrained", False) for p in part.parameters()}
+    parameters: list = [p for p in model.parameters() if p.requires_grad]
+    if trunk and settings.trunk != 1:
+        slow = {"params": [p for p in parameters if p in trunk], "lr": settings.learning_rate * settings.trunk}
+        parameters = [{"params": [p for p in parameters if p not in trunk]}, slow]
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(parameters, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
