@@ -17,9 +17,9 @@ constant. The term counts as zero where S_bg >= S: hiding M did not help, and th
 Test time needs no class: the map is the mean of G over the k classes with the highest scores.
 
 In the published system F are features of stage 3 of a ResNet50, or of an InceptionV3, and f2 is the rest of it, all
-trained along. Where the encoder can be trained along (the aviary's), F are likewise its patch embeddings after some of
-its stages, and f2 the other stages and a classifier of patches. Where the encoder is frozen, F are its standardised patch embeddings, so that a hidden patch (zero) is an average
-one, and f2 is a convolution and a classifier.
+trained along. With ``whole``, F are likewise features after some stages of the encoder, and f2 the other stages and a
+classifier of patches. Without, F are the frozen encoder's standardised patch embeddings, so that a hidden patch (zero)
+is an average one, and f2 is a convolution and a classifier.
 """
 
 from dataclasses import dataclass
@@ -78,6 +78,7 @@ def suppression(remains: Tensor, whole: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BASSettings:
+    whole: bool = False  # train the encoder along, as published (tedloc.methods.trunk)
     stages: int = 2  # of the encoder, before the cut, where it is trained along; ours of three, published three of four
     width: int = 128  # channels of f2's hidden layer on a frozen encoder; ours
     foreground: float = 0.5  # weight of the masked classification; published (0 for VGG)
@@ -92,14 +93,13 @@ class BAS(FineTunedTrunk):
     title = "BAS"
     paper_row = "BAS"
     SETTINGS = {
-        # ours, and not searched yet since the trunk trains; the optimiser is TS-CAM's, the area published
-        "small": BASSettings(optimiser=OptimiserSettings("adamw", 4, 64, 5e-4, weight_decay=5e-4)),
+        "small": BASSettings(area=2.0),
         # k = 200 (all classes of CUB), 100 and 9 epochs, rate 1e-3 and ten times that for new layers:
         # published; here all layers are new. Not in our sources: width, batch size, k on ILSVRC (CUB's).
         "CUB": BASSettings(width=512, top=200, optimiser=OptimiserSettings(epochs=100, learning_rate=0.01)),
         "ILSVRC": BASSettings(width=512, top=200, optimiser=OptimiserSettings(epochs=9, learning_rate=0.01)),
     }
-    SEARCH = {"optimiser.learning_rate": (1e-4, 2e-4, 5e-4, 1e-3), "area": (0.8, 1.2, 1.6, 2.0, 2.5)}
+    SEARCH = {"optimiser.learning_rate": (0.005, 0.01, 0.02, 0.05, 0.1), "area": (0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.2)}
 
     def network(self, shape: Shape) -> BASNet:
         if not self.on_images:

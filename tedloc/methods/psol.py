@@ -6,9 +6,8 @@
 3. A separate classifier says what is in the box.
 
 Published: DenseNet161, fine-tuned as a whole, whose pooled features pass a layer of 512 units to the sigmoid; and
-EfficientNet-B7 as the classifier. Here the encoder is fine-tuned as a whole where that is cheap (the aviary's).
-Elsewhere it is frozen; what is pooled from frozen features does not say where things are, so the regressor then sees
-the whole grid: a convolution, flattened. The classifier is the best at hand (:mod:`tedloc.methods.classifier`).
+EfficientNet-B7 as the classifier. Here the encoder is frozen unless ``whole`` is set; what is pooled from frozen features
+does not say where things are, so the regressor then sees the whole grid: a convolution, flattened. The classifier is the best at hand (:mod:`tedloc.methods.classifier`).
 """
 
 from dataclasses import dataclass
@@ -88,8 +87,9 @@ def coverage(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 @dataclass(frozen=True)
 class RegressorSettings:
     """width: channels of our convolution on frozen embeddings; hidden: units of the layer before the box, 512 as
-    published."""
+    published; whole: train the encoder along, as published (:mod:`tedloc.methods.trunk`)."""
 
+    whole: bool = False
     width: int = 32
     hidden: int = 512
     weight: float = 50.0  # of the mean squared error; published
@@ -105,15 +105,13 @@ class PSOL(WithClassifier, FineTunedTrunk):
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
-        "small": RegressorSettings(
-            optimiser=OptimiserSettings(kind="adamw", epochs=4, learning_rate=5e-4, weight_decay=0.1)
-        ),
+        "small": RegressorSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
         "CUB": RegressorSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
         "ILSVRC": RegressorSettings(
             width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)
         ),
     }
-    SEARCH = {"optimiser.learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)}
+    SEARCH = {"optimiser.learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
 
     def share(self) -> None:
         for split in SPLITS:  # for the pseudo boxes and the classifier, which stay on the frozen encoder

@@ -6,15 +6,17 @@ import torch
 
 from tedloc import profiles
 from tedloc.backbones.encoders import load_encoder
+from tedloc.errors import UserError
 from tedloc.methods import create
 from tedloc.methods.trained import Batch
 from tedloc.methods.trunk import EarlyTrunk, LateTrunk, Trunk
 from tedloc.settings import override
 from tedloc.training.distributed import Draws
 
-PROFILE = override(profiles.get("smoke"), {"data.per_class": 1})
-PHOTOS = override(profiles.get("tiny-imagenet"), {"encoder.weights": "random"})
 METHODS = ("psol", "bas", "da-wsol")
+WHOLE = {f"methods.{name}.whole": True for name in METHODS}
+PROFILE = override(profiles.get("smoke"), {"data.per_class": 1} | WHOLE)
+PHOTOS = override(profiles.get("tiny-imagenet"), {"encoder.weights": "random"})
 
 
 def encoder():
@@ -58,3 +60,5 @@ def test_an_image_is_seen_alike_in_any_batch_while_the_trunk_trains(name):
 def test_a_frozen_encoder_is_named_in_the_row(name):
     method = create(name, PHOTOS)
     assert not method.on_images and method.backbone_name == "efficientnet-lite0 (frozen)"
+    with pytest.raises(UserError, match="whole trains the aviary's CNN along, and 'efficientnet-lite0' is another"):
+        create(name, override(PHOTOS, {f"methods.{name}.whole": True})).backbone_name  # noqa: B018
