@@ -104,16 +104,16 @@ def _in_worlds(
     """(W,) the metric in each world, in their order, and (W, IMAGE_SAMPLES) the same over resampled images."""
     if not side:
         raise UserError("no world was computed; a verdict needs results of at least one")
-    points, drawn = [], []
+    points, drawn, shared = [], [], _shared(side)
     for world in sorted(side):
         kept = None if subset is None else np.asarray(subset[world], bool)
+        if kept is not None and not kept.any():
+            raise UserError(f"no image of world {world} is in the subset; leave that comparison out")
         found = statistic(side[world], metric, val and val[world], kept)
         count = len(side[world])
         every = np.ones((1, count), np.float32) if kept is None else kept[None].astype(np.float32)
         points.append(found(every)[0])
-        drawn.append(
-            found(image_counts(count, 0 if _shared(side) else world, None if kept is None else kept.tobytes()))
-        )
+        drawn.append(found(_of_subset(image_counts(count, 0 if shared else world), kept)))
     return np.array(points, float), np.array(drawn, float)
 
 
@@ -129,11 +129,17 @@ def statistic(
 
 
 @lru_cache(maxsize=64)
-def image_counts(images: int, seed: int, kept: bytes | None = None) -> np.ndarray:
+def image_counts(images: int, seed: int) -> np.ndarray:
     """(IMAGE_SAMPLES, N) how often each image is drawn; the same for all variants of a world."""
-    index = np.arange(images) if kept is None else np.flatnonzero(np.frombuffer(kept, bool))
-    counts = np.zeros((IMAGE_SAMPLES, images), np.float32)
-    counts[:, index] = np.concatenate(list(uncertainty.resamples(len(index), seed, IMAGE_SAMPLES)))
+    return np.concatenate(list(uncertainty.resamples(images, seed, IMAGE_SAMPLES)))
+
+
+def _of_subset(counts: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+    """The counts of the kept images alone; a resample that drew none of them takes each once."""
+    if kept is None:
+        return counts
+    counts = counts * kept
+    counts[~counts.any(axis=1)] = kept
     return counts
 
 

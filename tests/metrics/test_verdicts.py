@@ -148,3 +148,12 @@ def test_sides_that_do_not_belong_together_are_refused():
 def test_equal_results_differ_by_nothing():
     found = verdicts.difference(side(0.8), side(0.8))
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_a_subset_that_a_resample_misses_is_no_gap_in_the_interval():
+    ours, theirs = side(0.9, (1, 2)), side(0.5, (1, 2), seed=1)
+    two = {world: np.arange(IMAGES) < 2 for world in ours}
+    found = verdicts.difference(ours, theirs, subset=two)
+    assert np.isfinite([found.mean, found.low, found.high]).all()
+    with pytest.raises(UserError, match="no image of world 1"):
+        verdicts.difference(ours, theirs, subset={world: np.zeros(IMAGES, bool) for world in ours})
