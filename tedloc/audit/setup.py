@@ -202,8 +202,8 @@ def selected_by_boxes() -> Finding:
         IN_PART,
         f"no box is in its losses, but it is “{chosen}” (section 1), and localization performance takes boxes; the "
         f"validation images of 4.1, {number_text(int(images))} on CUB, have them; which chose is not said",
-        "the protocol allows it; but class labels alone do not give these numbers, and that no model is selected by its "
-        "classifier means that it is selected by boxes. Our settings are chosen on validation boxes, too",
+        "the protocol allows it; but class labels alone do not give these numbers, and that no model is selected by "
+        "its classifier means that it is selected by boxes. Our settings are chosen on validation boxes, too",
     )
 
 
