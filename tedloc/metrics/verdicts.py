@@ -165,7 +165,8 @@ def judged(points: np.ndarray, drawn: np.ndarray, shared: bool = False) -> tuple
         return center, float(low), float(high), math.nan
     means = drawn[_draws(*drawn.shape, shared)].mean(axis=1)
     below, above = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
-    by_bootstrap = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + WORLD_SAMPLES))
+    rarer = int(min((means <= 0).sum(), (means >= 0).sum()))
+    by_bootstrap = min(1.0, 2 * (1 + rarer) / (1 + WORLD_SAMPLES))
     between, of_images = float(points.var(ddof=1)) / count, float(drawn.mean(axis=0).var()) if shared else 0.0
     error = math.sqrt(between + of_images)
     freedom = count - 1 if not of_images else int(min(MOST_FREEDOM, (count - 1) * (error**2 / max(between, 1e-9)) ** 2))
