@@ -192,9 +192,14 @@ show(about_tables[6:], "The other findings in Tables 1, 2, 4 and 5, and in what 
 # ## How orthogonal can 1,000 anchors be?
 #
 # Section 3.1 makes the class texts orthogonal by QR. In $d$ dimensions at most $d$ directions are orthogonal,
-# CLIP's ViTs have 512 or 768, and ILSVRC has 1,000 classes. Welch's bound says how small the largest cosine of $K$
-# directions in $d$ dimensions can be at best; the table holds the two readings of "QR" that run for any $K$ against
-# it, on random directions with a common part, as class texts have.
+# CLIP's ViTs have 512 or 768, and ILSVRC has 1,000 classes. Two readings of "QR" stay within the text's dimensions and
+# run for any $K$; Welch's bound says how small the largest cosine of $K$ directions in $d$ dimensions can be at best,
+# and the table holds the two against it, on random directions with a common part, as class texts have. A third
+# reading leaves that space: a *full* QR of the $K \times d$ matrix has a square $Q$, whose $K$ rows are orthogonal and have
+# length $K$. Their coordinates beyond the first $d$ only complete the basis and hold nothing of the texts.
+#
+# Where $K < d$, as on CUB, the rows of $Q$ have length $K$ and depend on the first $K$ coordinates of each text alone:
+# QR of a wide matrix never looks at the others.
 
 # %% tags=["remove-input"]
 names = {"none": "none: the texts", "qr_rows": "rows of Q", "polar": "polar (Löwdin)"}
@@ -208,8 +213,9 @@ report.plain_table(
 )
 
 # %% [markdown]
-# So Figure 3's "orthogonal" is exact on CUB and approximate on ILSVRC. What orthogonal anchors are worth is another
-# question, which the chapter on [orthogonal text anchors](orthogonalization.ipynb) puts to experiments.
+# So Figure 3's "orthogonal" is exact on CUB. On ILSVRC it is approximate in the text's space and exact outside it; which
+# of the two the paper means cannot be decided. What orthogonal anchors are worth is another question, which the chapter
+# on [orthogonal text anchors](orthogonalization.ipynb) puts to experiments.
 #
 # ## Cost, data, protocol, references
 #
@@ -225,8 +231,8 @@ show(about_setup, "Cost, data, protocol, anchors and references.")
 #
 # 1. **The headline stands.** About five points of Top-1 Loc over the best other method, on both data sets, once two rows
 #    of other methods are put right; TeD-Loc is first in every column.
-# 2. **The comparison is not quite like for like.** TeD-Loc's box threshold is the best one for the test boxes, as
-#    MaxBoxAcc defines it; five of the compared methods fix theirs in advance. Every table of this book that we could
+# 2. **The comparison is not quite like for like.** TeD-Loc's box threshold is the best one for the test boxes, if the
+#    protocol's MaxBoxAcc is taken as defined; five of the compared methods fix theirs in advance. Every table of this book that we could
 #    compute gives both rules.
 # 3. **Cheaper than GenPromp: yes**, by more than printed in operations; by how much in time depends on which of two
 #    published latencies is right.

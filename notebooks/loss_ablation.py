@@ -173,10 +173,8 @@ plt.show()
 #
 # ## What a loss adds to the others
 #
-# Each row adds one loss to a combination that lacks it and keeps all else, seed by seed, on the same test
-# images. An interval that leaves out zero says that the difference would survive other test images; seeds
-# that all have the same sign say that it is not the luck of one start. Only both together count as a
-# difference below.
+# Each row adds one loss to a combination that lacks it and keeps all else, world by world, on the same test
+# images. [How we judge](how_we_judge.ipynb) says when a difference counts.
 
 
 # %% tags=["remove-input"]
@@ -196,7 +194,10 @@ for term, base in steps:
     row = gains.setdefault(f"{term} added to {base}", {})
     for title, key in (("MaxBoxAcc", "MaxBoxAcc@0.5"), ("Top-1 CL", "Top-1 CL")):
         found_gain = gain(added(term, base), base, key)
-        row |= {(title, "gain (95 % interval)"): found_gain.brief, (title, "by seed"): found_gain.by_seed}
+        row |= {
+            (title, "gain (95 % interval)"): evidence.brief(found_gain),
+            (title, "by world"): evidence.by_world(found_gain),
+        }
 report.plain_table(
     pd.DataFrame(gains).T.rename_axis("step"),
     "Gain from one more loss, in points; each variant by its fitting map.",
@@ -216,33 +217,22 @@ def quoted(more: str, fewer: str) -> str:
 
 
 fitting = {name: evidence.meters(found[name], FITTING[name]) for name in VARIANTS}
-report.verdicts(
+evidence.verdicts(
+    P,
     [
-        evidence.judge("Adding P_CL improves on L_KD alone (Table 2)", gain(two, one), P.meaningful, quoted(two, one)),
-        evidence.judge("Adding I_CL improves further (Table 2)", gain(full, two), P.meaningful, quoted(full, two)),
+        evidence.judge("adding-p-cl", gain(two, one), quoted(two, one)),
+        evidence.judge("adding-i-cl", gain(full, two), quoted(full, two)),
         evidence.judge_best(
-            "All three losses are essential for the best localization (section 4.2, Ablations)",
+            "all-losses",
             fitting[full],
             {name: fitting[name] for name in VARIANTS if name != full},
-            decidable=P.meaningful,
-            before="all three, with every smaller combination ",
+            before="all three with every smaller combination, ",
         ),
-        evidence.judge(
-            "L_KD improves on P_CL + I_CL: distillation to patches helps beside the other two (not in the paper)",
-            gain(full, "P_CL + I_CL"),
-            P.meaningful,
-        ),
-        evidence.judge(
-            "I_CL improves classification beside L_KD + P_CL (not in the paper)",
-            gain(full, two, "Top-1 CL"),
-            P.meaningful,
-            "Top-1 CL: ",
-        ),
+        evidence.judge("l-kd-helps", gain(full, "P_CL + I_CL")),
+        evidence.judge("i-cl-classifies", gain(full, two, "Top-1 CL"), "Top-1 CL: "),
     ],
-    evidence.checked(P, "Table 2"),
+    "Claims of Table 2, checked in this profile.",
 )
 
 # %% [markdown]
-# A claim *holds* when the difference is positive for every seed and its interval leaves out zero, *does not
-# hold* when it is negative in the same sense, and *cannot be decided here* otherwise. The paper gives one
-# value a row and no seeds, so how much of its own differences is chance cannot be told.
+# The paper gives one value a row and no seeds, so how much of its own differences is chance cannot be told.

@@ -51,7 +51,7 @@ P = profiles.get(profile)
 clip = P.pseudo_labels.teacher == "clip-es"
 requests = {"TeD-Loc": runs.grid(P)}
 for name, method in VARIANTS.items() if clip else ():
-    requests[name] = runs.grid(P, method=method, seeds=P.seeds[:1])
+    requests[name] = runs.grid(P, method=method)
 found = runs.collect_named(requests)
 
 # %% tags=["remove-input"]
@@ -63,7 +63,7 @@ NO_CLIP = "needs weights: CLIP"
 # %% tags=["remove-input"]
 towers = (
     f"The three CLIP variants run on `{P.pseudo_labels.clip}` without any training, with the prompt "
-    f"“{templates(P.pseudo_labels.clip_es.template)[0]}”; nothing in them is random, so one run each."
+    f"“{templates(P.pseudo_labels.clip_es.template)[0]}”."
     if clip
     else "This profile has no CLIP image tower, so the rows of the CLIP variants are empty; TeD-Loc's do not need one."
 )
@@ -170,9 +170,8 @@ plt.show()
 # %% [markdown]
 # ## What the numbers say
 #
-# Differences are taken on the same test images, run by run; the interval resamples the images. A difference
-# counts when the interval leaves out zero and all seeds agree in sign. "Poorly" is given a meaning: worse
-# than one box of fixed size in the middle of every image.
+# Differences are taken world by world, on the same test images; [How we judge](how_we_judge.ipynb) says when one
+# counts. "Poorly" is given a meaning: worse than one box of fixed size in the middle of every image.
 
 
 # %% tags=["remove-input"]
@@ -180,67 +179,35 @@ def meters(name: str, route: str) -> list:
     return evidence.meters(found[name], route)
 
 
-verdicts = []
+judged = []
+anchored = meters("TeD-Loc", "anchor-true")
 if clip:
     val, grid = open_data(P.data, "val"), P.evaluation.grid
-    nothing = [evidence.box_meter(baselines.centre_box(val.boxes, val.sizes, grid), images, grid)]
+    box = evidence.box_meter(baselines.centre_box(val.boxes, val.sizes, grid), images, grid)
     vanilla = meters("Vanilla CLIP", "true")
-    verdicts.append(
-        evidence.judge(
-            "Vanilla CLIP localizes poorly",
-            evidence.difference(nothing, vanilla),
-            P.meaningful,
-            "MaxBoxAcc, best centred box minus vanilla CLIP: ",
-        )
-    )
-    for name in ("SCLIP", "NACLIP"):
-        verdicts.append(
-            evidence.judge(
-                f"{name} improves on vanilla CLIP",
-                evidence.difference(meters(name, "true"), vanilla),
-                P.meaningful,
-                "MaxBoxAcc: ",
-            )
-        )
-    for name in ("SCLIP", "NACLIP"):
-        gap = evidence.difference(meters("TeD-Loc", "anchor-true"), meters(name, "true, altered CLS"), "Top-1 CL")
-        verdicts.append(
-            evidence.judge(
-                f"{name} classifies worse than TeD-Loc",
-                gap,
-                P.meaningful,
-                "Top-1 CL, TeD-Loc minus altered class token: ",
-            )
-        )
-    best = max(VARIANTS, key=lambda name: found[name][0].route("true")["MaxBoxAcc@0.5"])
-    gap = evidence.difference(meters("TeD-Loc", "anchor-true"), meters(best, "true"))
-    verdicts.append(
-        evidence.judge(
-            "TeD-Loc's anchor maps localize best",
-            gap,
-            P.meaningful,
-            f"MaxBoxAcc, TeD-Loc minus {best}, the best of the three: ",
-        )
-    )
+    nothing = dict.fromkeys(vanilla, box)
+    minus = "MaxBoxAcc, best centred box minus vanilla CLIP: "
+    judged.append(evidence.judge("vanilla-poor", evidence.difference(nothing, vanilla), minus))
+    altered = {name: meters(name, "true, altered CLS") for name in ("SCLIP", "NACLIP")}
+    gains = {name: evidence.difference(meters(name, "true"), vanilla) for name in altered}
+    judged.append(evidence.judge_all("variants-improve", gains, "MaxBoxAcc, "))
+    before = "Top-1 CL from the altered class token, "
+    judged.append(evidence.judge_best("variants-classify", anchored, altered, "Top-1 CL", before))
+    others = {name: meters(name, "true") for name in VARIANTS}
+    judged.append(evidence.judge_best("anchors-best", anchored, others, before="MaxBoxAcc, "))
 else:
-    verdicts += [
-        report.verdict(claim, None, NO_CLIP)
-        for claim in (
-            "Vanilla CLIP localizes poorly",
-            "SCLIP improves on vanilla CLIP",
-            "NACLIP improves on vanilla CLIP",
-            "TeD-Loc's anchor maps localize best",
-        )
-    ]
-for column, key in COLUMNS.items():
-    gap = evidence.difference(meters("TeD-Loc", "anchor-true"), meters("TeD-Loc", "g"), key)
-    quoted = (printed("TeD-Loc, anchor of the true class", column), printed("TeD-Loc, map of g", column))
-    verdicts.append(
-        evidence.judge(
-            f"Anchor maps are better than g: {column}",
-            gap,
-            P.meaningful,
-            f"paper ({COLUMN_OF_PAPER}) {report.number(quoted[0])} against {report.number(quoted[1])}; here ",
-        )
+    for claim in ("vanilla-poor", "variants-improve", "variants-classify", "anchors-best"):
+        judged.append(evidence.undecided(claim, NO_CLIP))
+quoted = [printed(name, "MaxBoxAcc") for name in ("TeD-Loc, anchor of the true class", "TeD-Loc, map of g")]
+judged.append(
+    evidence.judge(
+        "anchors-over-g",
+        evidence.difference(anchored, meters("TeD-Loc", "g")),
+        f"paper ({COLUMN_OF_PAPER}) {report.number(quoted[0])} against {report.number(quoted[1])}; MaxBoxAcc here ",
     )
-report.verdicts(verdicts, evidence.caution(P), "Table 4")
+)
+evidence.verdicts(P, judged)
+
+# %% [markdown]
+# The last claim is one sentence of the paper and is counted once, by the metric that needs no class. The paper's own
+# tables tie there on CUB, and put $g$ ahead in Top-5 Loc; the table at the top of this page has all three metrics.

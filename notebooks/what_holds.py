@@ -12,12 +12,12 @@
 # Every claim of the paper that a chapter puts to a test, with its verdict in each profile. The verdicts are those
 # of the chapters, read from their results when this page was made; nothing is judged anew here.
 #
-# A claim *holds* when the difference that it names is positive in the same sense in every seed and its 95 % interval
-# over test images leaves out zero. It *does not hold* when the difference is clearly negative, and *cannot be decided
-# here* otherwise; the interval says how large a difference could still hide. The words of claims are ours, and below
-# each stands where the paper makes it. A verdict stands above its evidence, and is about the profile it was found in:
-# synthetic birds, or small photos, seen by small encoders. It says nothing about the paper's own images, on which
-# nothing was run here.
+# When a claim *holds*, *does not hold* or *cannot be decided here* is told in [How we judge](how_we_judge.ipynb): worlds
+# and images are drawn anew, and the claims of one chapter are corrected together. The words of claims are ours, and
+# below each stands where the paper makes it; `tedloc/paper/claims.csv` holds the sentence itself, and what would speak
+# for and against it. Below each verdict stand its evidence and what it is about: data set and worlds. It says nothing
+# about the paper's own images, on which nothing was run here. Arithmetic and clocks decide a few claims without images;
+# those stand in a section of their own and in no data set's count.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -32,8 +32,8 @@ from tedloc.book import findings, report
 from tedloc.cost import full_size
 
 caption = (
-    "Claims of the paper by verdict. The smoke profile proves that everything runs; it decides nothing but what is counted "
-    "without training. Stored verdicts were computed where the profile's data is, and come with the package."
+    "Claims of the paper that images decide, by verdict. The smoke profile proves that everything runs, and decides "
+    "nothing. Stored verdicts were computed where the profile's data is, and come with the package."
 )
 
 # %% tags=["reads-other-chapters"]

@@ -254,7 +254,7 @@ def tables_agree() -> Finding:
     repeated += [((1, "TeD-Loc", metric, "CUB"), (5, "with orthogonalization", metric, "CUB")) for metric in METRICS]
     repeated.append(((1, "TeD-Loc", "MaxBoxAcc", "CUB"), (2, "L_KD + P_CL + I_CL", "MaxBoxAcc", "CUB")))
     pairs = [(paper.value(*one), paper.value(*other)) for one, other in repeated]
-    text = paper.claims().query("section == '4.2'")
+    text = paper.stated().query("section == '4.2'")
     for claim in text.itertuples():
         table = 2 if claim.row.startswith("L_KD") else 1
         if claim.column in METRICS:
@@ -270,7 +270,7 @@ def tables_agree() -> Finding:
 
 def counts_over_the_test_set() -> Finding:
     without = paper.printed().query("table == '5' and row == 'without orthogonalization'")["value"]
-    clip = paper.claims().query("row == 'CLIP-ES' and column == 'CL' and dataset == 'CUB'")["value"]
+    clip = paper.stated().query("row == 'CLIP-ES' and column == 'CL' and dataset == 'CUB'")["value"]
     numbers = [*without, *clip]
     rounded, cut = zip(*(attainable(number, CUB_TEST_IMAGES) for number in numbers), strict=True)
     return Finding(

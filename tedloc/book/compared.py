@@ -44,11 +44,12 @@ class Row:
         return f"needs weights: {self.lacks}" if self.lacks else "runs"
 
     def requests(self, profile: Profile, seeds: Sequence[int]) -> list[runs.Request]:
-        """The runs it needs: one a seed, or a single one for a method without chance; none when it lacks something."""
+        """The runs it needs, none when it lacks something: one a seed, also of a method without chance, since a
+        seed is a world with images of its own."""
         if self.lacks:
             return []
         routes = (self.route,) if self.route else ()
-        return runs.grid(profile, method=self.method, seeds=seeds if self.seeded else seeds[:1], routes=routes)
+        return runs.grid(profile, method=self.method, seeds=seeds, routes=routes)
 
     def route_of(self, run: runs.Run) -> str:
         """The route by which a run of its method is this row's."""

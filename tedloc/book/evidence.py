@@ -1,9 +1,9 @@
-"""Is one variant better than another? Differences on the same images, with what speaks for them.
+"""Runs and stored results, put to the rule of ``tedloc.metrics.verdicts``: a chapter's claims and their verdicts.
 
-Two things can fool a reader of two numbers: which images happen to be in the test split, and which seed
-happened to be drawn. So a difference is taken between runs of the same seed and averaged over seeds, its 95 %
-interval resamples the images (:mod:`tedloc.metrics.uncertainty`), and it counts only when the interval leaves out
-zero *and* every seed has the same sign.
+A notebook takes each claim by its id from ``tedloc/paper/claims.csv`` and says which runs decide it (``judge``,
+``judge_best``, ``judge_order``; ``counted`` for arithmetic, ``undecided`` where something is lacking). ``verdicts``
+decides all claims of the chapter together and shows them. What is compared are *sides*: world -> its meter, live or
+unpacked (``tedloc.metrics.compact``); a run's world is its seed.
 """
 
 import itertools
@@ -16,58 +16,54 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tedloc import paper
 from tedloc.book import report
-from tedloc.book.report import Verdict, number, verdict
+from tedloc.book.report import Table, Verdict, number
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
-from tedloc.metrics import baselines, uncertainty
+from tedloc.metrics import baselines
+from tedloc.metrics import verdicts as rule
 from tedloc.metrics.meter import LocalizationMeter
+from tedloc.metrics.verdicts import HALF, Difference, Side, difference
 from tedloc.runs.run import Run
 from tedloc.settings import Profile
 
-Meters = Sequence[LocalizationMeter]  # of one variant, one a seed; a method without seeds has one
-HALF = "MaxBoxAcc@0.5"
-SAMPLES = 1000  # bootstrap resamples
+__all__ = ["HALF", "Difference", "Side", "difference"]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """In percentage points. low, high: 95 % interval over images; seeds: one difference a pair of runs."""
+def brief(found: Difference) -> str:
+    """As in a narrow table: ``+2.1 (+0.5 to +3.6)``."""
+    return f"{_signed(found.mean)} ({_signed(found.low)} to {_signed(found.high)})"
 
-    mean: float
-    low: float
-    high: float
-    seeds: tuple[float, ...]
 
-    def sign(self) -> int:
-        """1 or -1 when interval and seeds agree on it, else 0."""
-        for sign in (1, -1):
-            if min(sign * self.low, sign * self.high) > 0 and all(sign * seed > 0 for seed in self.seeds):
-                return sign
-        return 0
+def by_world(found: Difference) -> str:
+    """``+2.0, +2.1, +2.2``."""
+    return ", ".join(map(_signed, found.worlds.values()))
 
-    @property
-    def brief(self) -> str:
-        """As in a narrow table: ``+2.1 (+0.5 to +3.6)``."""
-        return f"{_signed(self.mean)} ({_signed(self.low)} to {_signed(self.high)})"
 
-    @property
-    def by_seed(self) -> str:
-        """``+2.0, +2.1, +2.2``."""
-        return ", ".join(map(_signed, self.seeds))
-
-    def __str__(self) -> str:
-        text = f"{_signed(self.mean)} points, 95 % interval {_signed(self.low)} to {_signed(self.high)}"
-        return text + (f"; by seed {self.by_seed}" if len(self.seeds) > 1 else "")
+def told(found: Difference) -> str:
+    """Mean, interval and what it is over: ``+2.1 points, 95 % interval +0.5 to +3.6; by world +2.0, +2.1``."""
+    text = f"{_signed(found.mean)} points, 95 % interval {_signed(found.low)} to {_signed(found.high)}"
+    if len(found.worlds) > 1:
+        return f"{text}; by world {by_world(found)}"
+    return f"{text} over the images of the one world {next(iter(found.worlds))}, which decides nothing of others"
 
 
 def _signed(value: float) -> str:
     return number(value, 1, signed=True)
 
 
-def meters(runs: Sequence[Run], route: str | None = None, split: str = "test") -> list[LocalizationMeter]:
-    """The runs' per-image results by one route (default: the headline's)."""
-    return [_meter(run.folder, route or run.routes[0], split) for run in runs]
+def meter(run: Run, route: str | None = None, split: str = "test") -> LocalizationMeter:
+    """A run's per-image results by one route (default: the headline's)."""
+    return _meter(run.folder, route or run.routes[0], split)
+
+
+def meters(runs: Sequence[Run], route: str | None = None, split: str = "test") -> dict[int, LocalizationMeter]:
+    """One variant's runs as a side: world (a run's seed) -> :func:`meter`. Raises ``UserError`` for two of a world."""
+    found = {run.metrics["provenance"]["seed"]: meter(run, route, split) for run in runs}
+    if len(found) < len(runs):
+        raise UserError("two runs of one variant have the same seed; compare one run a world")
+    return found
 
 
 @lru_cache(maxsize=128)
@@ -95,151 +91,116 @@ def object_shares(meter: LocalizationMeter) -> np.ndarray:
     return np.maximum.reduceat(areas, np.concatenate([[0], records.counts.cumsum()[:-1]])) / meter.grid**2
 
 
-def values(found: Meters, metric: str, *, val: Meters | None = None, subset: np.ndarray | None = None) -> list[float]:
-    """The metric in percent, one value a seed.
+def values(found: Side, metric: str, **more: Any) -> list[float]:
+    """The metric in percent, one value a world; more: ``val``, ``subset`` of ``verdicts.mean``."""
+    return list(rule.mean(found, metric, **more).worlds.values())
 
-    metric: as in ``LocalizationMeter.compute``; "(val threshold)" needs ``val``, the validation meters
-    subset: (N,) bool over the images sorted by id: only these are scored, at the threshold chosen on all
+
+def interval(found: Side, metric: str = HALF, **more: Any) -> tuple[float, float]:
+    """(low, high): 95 % interval of the mean over worlds; of one world, over its images. more: as in :func:`values`."""
+    estimate = rule.mean(found, metric, **more)
+    return estimate.low, estimate.high
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and the differences that must all be positive for it to hold.
+
+    holds: the verdict of a claim that depends on no images; evidence: words that stand before the p value
     """
-    every = np.ones((1, len(found[0])), np.float32) if subset is None else subset[None].astype(np.float32)
-    return [float(statistic(every)[0]) for statistic in _statistics(found, metric, val, subset)]
+
+    claim: paper.Claim
+    evidence: str
+    differences: tuple[Difference, ...] = ()
+    holds: bool | None = None
 
 
-def interval(
-    found: Meters,
-    metric: str = HALF,
-    *,
-    val: Meters | None = None,
-    subset: np.ndarray | None = None,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """(low, high): 95 % bootstrap interval of the mean over seeds; see :func:`values`."""
-    statistics = _statistics(found, metric, val, subset)
-    return _interval(lambda drawn: np.mean([each(drawn) for each in statistics], axis=0), len(found[0]), subset, seed)
-
-
-def difference(
-    ours: Meters,
-    theirs: Meters,
-    metric: str = HALF,
-    *,
-    val: tuple[Meters, Meters] | None = None,
-    subset: np.ndarray | None = None,
-    seed: int = 0,
-) -> Difference:
-    """``ours - theirs`` on the same images, run by run of the same seed; one run alone is compared with every
-    run of the other.
-
-    val, subset: as in :func:`values`. Raises ``UserError`` when images or numbers of seeds do not agree.
-    """
-    if len({len(ours), len(theirs)} - {1}) > 1:
-        raise UserError(f"{len(ours)} runs cannot be paired with {len(theirs)}; compare runs of the same seeds")
-    if any(not np.array_equal(ours[0].records.ids, other.records.ids) for other in (*ours, *theirs)):
-        raise UserError("a paired difference needs results on the same images; these hold different ones")
-    ours_val, theirs_val = val or (None, None)
-    first, second = (
-        _statistics(ours, metric, ours_val, subset),
-        _statistics(theirs, metric, theirs_val, subset),
-    )
-    count = max(len(first), len(second))
-    pairs = list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
-
-    def gaps(drawn: np.ndarray) -> np.ndarray:
-        return np.array([one(drawn) - other(drawn) for one, other in pairs])
-
-    every = np.ones(len(ours[0])) if subset is None else subset
-    by_seed = gaps(every[None].astype(np.float32))[:, 0]
-    low, high = _interval(lambda drawn: gaps(drawn).mean(axis=0), len(ours[0]), subset, seed)
-    return Difference(float(by_seed.mean()), low, high, tuple(by_seed.tolist()))
-
-
-def _statistics(
-    found: Meters, metric: str, val: Meters | None, subset: np.ndarray | None
-) -> list[uncertainty.Statistic]:
-    val = val or [None] * len(found)
-    if subset is None or metric in ("Top-1 CL", "Top-5 CL", "PxAP"):
-        return [
-            uncertainty.statistic_of(meter, metric, "largest", v, None) for meter, v in zip(found, val, strict=True)
-        ]
-    name, _, rule = metric.partition(" (")
-    thresholds = [(v if rule else meter).best_threshold() for meter, v in zip(found, val, strict=True)]
-    return [
-        uncertainty.statistic_of(meter, f"{name} (fixed threshold)", "largest", None, threshold)
-        for meter, threshold in zip(found, thresholds, strict=True)
-    ]
-
-
-def _interval(
-    statistic: uncertainty.Statistic, count: int, subset: np.ndarray | None, seed: int
-) -> tuple[float, float]:
-    kept = np.arange(count) if subset is None else np.flatnonzero(subset)
-    return uncertainty.interval(statistic, kept, count, seed, SAMPLES)
-
-
-def judge(claim: str, found: Difference, decidable: bool = True, before: str = "") -> Verdict:
-    """Whether a difference is positive: holds, does not hold (negative), or cannot be decided here.
-
-    decidable: False where numbers mean nothing (the smoke profile). before: words that open the evidence.
-    """
-    holds = {1: True, -1: False, 0: None}[found.sign()] if decidable else None
-    return verdict(claim, holds, before + str(found))
+def judge(claim: str, found: Difference, before: str = "") -> Judged:
+    """A claim (its id) that a difference is positive. before: words that open the evidence"""
+    return Judged(paper.claim(claim), before + told(found), (found,))
 
 
 def judge_order(
-    claim: str,
-    ranking: Mapping[str, float],
-    found: Mapping[str, Meters],
-    metric: str = HALF,
-    decidable: bool = True,
-    before: str = "",
-) -> Verdict:
-    """Whether results follow a ranking: of every two, the one that ranks higher has the higher metric.
+    claim: str, ranking: Mapping[str, float], found: Mapping[str, Side], metric: str = HALF, before: str = ""
+) -> Judged:
+    """A claim that results follow a ranking: of every two, the one that ranks higher has the higher metric.
 
-    It holds when every pair's difference counts and agrees, does not hold when one counts and disagrees, and
-    cannot be decided otherwise. ranking, found: by the same names; higher is better.
+    ranking, found: by the same names; higher is better.
     """
     order = sorted(ranking, key=ranking.get, reverse=True)
-    pairs: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    for higher, lower in itertools.combinations(order, 2):
-        pairs[difference(found[higher], found[lower], metric).sign()].append(f"{higher} / {lower}")
-    holds = False if pairs[-1] else None if pairs[0] else True
-    evidence = f"{len(pairs[1])} of {sum(map(len, pairs.values()))} pairs clearly in this order"
-    for sign, words in ((-1, "clearly reversed"), (0, "too close to call")):
-        evidence += f"; {words}: {', '.join(pairs[sign])}" if pairs[sign] else ""
-    return verdict(claim, holds if decidable else None, before + evidence)
+    pairs = {
+        f"{higher} / {lower}": difference(found[higher], found[lower], metric)
+        for higher, lower in itertools.combinations(order, 2)
+    }
+    right = sum(each.mean > 0 for each in pairs.values())
+    evidence = f"{right} of {len(pairs)} pairs in this order"
+    if reversed_ := [f"{name} {brief(each)}" for name, each in pairs.items() if each.mean <= 0]:
+        evidence += f"; the others: {', '.join(reversed_)}"
+    return Judged(paper.claim(claim), before + evidence, tuple(pairs.values()))
 
 
-def judge_best(
-    claim: str,
-    ours: Meters,
-    others: Mapping[str, Meters],
-    metric: str = HALF,
-    decidable: bool = True,
-    before: str = "",
-) -> Verdict:
-    """Whether one variant is better than each of the others.
+def judge_all(claim: str, gaps: Mapping[str, Difference], before: str = "") -> Judged:
+    """A claim that each of several differences is positive. The evidence names the smallest of them."""
+    least = min(gaps, key=lambda name: gaps[name].mean)
+    return Judged(
+        paper.claim(claim), f"{before}of {len(gaps)} the least is {least}: {told(gaps[least])}", tuple(gaps.values())
+    )
 
-    It holds when every difference is clearly positive, does not hold when one is clearly negative, and cannot
-    be decided otherwise. The evidence names the closest, or best, of the others.
-    """
+
+def judge_best(claim: str, ours: Side, others: Mapping[str, Side], metric: str = HALF, before: str = "") -> Judged:
+    """A claim that one variant is better than each of the others."""
     gaps = {name: difference(ours, theirs, metric) for name, theirs in others.items()}
-    signs = [gap.sign() for gap in gaps.values()]
-    holds = True if min(signs) > 0 else False if min(signs) < 0 else None
-    closest = min(gaps, key=lambda name: gaps[name].mean)
-    evidence = f"compared with {len(gaps)}; the closest or best is {closest}: {gaps[closest]}"
-    return verdict(claim, holds if decidable else None, before + evidence)
+    return judge_all(claim, {f"the difference from {name}": gap for name, gap in gaps.items()}, before)
 
 
-def caution(profile: Profile) -> str:
-    """A word below verdicts of a profile whose numbers mean nothing; empty for any other."""
-    return "" if profile.meaningful else "The smoke profile decides nothing."
+def counted(claim: str, holds: bool | None, evidence: str) -> Judged:
+    """A claim that arithmetic or a clock decides, and no images. Raises ``UserError`` for one that images must."""
+    if paper.claim(claim).images:
+        raise UserError(f"the claim {claim!r} is decided by images; judge it by a difference")
+    return Judged(paper.claim(claim), evidence, holds=None if holds is None else bool(holds))
 
 
-def checked(profile: Profile, table: str) -> str:
-    """The caption of the verdicts on one of the paper's tables."""
-    if profile.meaningful:
-        return f"Claims of {table}, checked in this profile."
-    return "The smoke profile trains for seconds on a few images: it shows that everything runs, and decides nothing."
+def undecided(claim: str, why: str) -> Judged:
+    """A claim that cannot be tested here, and why."""
+    return Judged(paper.claim(claim), why)
+
+
+def verdicts(profile: Profile, found: Sequence[Judged], caption: str = "") -> Table:
+    """The claims of one chapter, decided together: claim, verdict, evidence, and what the verdict is about.
+
+    Where numbers mean nothing (the smoke profile) nothing is decided. Raises ``UserError`` for claims of several
+    chapters, or one that comes twice: the correction is for those of one chapter, each counted once.
+    """
+    ids = [each.claim.id for each in found]
+    if len({each.claim.chapter for each in found}) > 1 or len(set(ids)) < len(ids):
+        raise UserError(f"verdicts are given on the claims of one chapter, each once, not on {', '.join(ids)}")
+    decided = rule.decide([each.differences for each in found])
+    tested = sum(not np.isnan(p) for _, p in decided)
+    shown = []
+    for each, (holds, p) in zip(found, decided, strict=True):
+        evidence = each.evidence
+        if not np.isnan(p):
+            evidence += f"; p {'< 0.001' if p < 0.001 else '= ' + number(p, 3)}, corrected for {tested} claims"
+        holds = holds if each.claim.images else each.holds
+        shown.append(
+            Verdict(
+                each.claim,
+                holds if profile.meaningful or not each.claim.images else None,
+                evidence,
+                about(profile, each),
+            )
+        )
+    meaning = "" if profile.meaningful else "The smoke profile decides nothing that images must decide."
+    return report.verdicts(shown, " ".join(filter(None, (caption, meaning))))
+
+
+def about(profile: Profile, judged: Judged) -> str:
+    """What a verdict is about: data set and worlds, or that it depends on no images."""
+    if not judged.claim.images:
+        return "no images: counted and timed"
+    worlds = sorted({world for each in judged.differences for world in each.worlds})
+    named = report.plural(len(worlds), "world") + f" ({', '.join(map(str, worlds))})" if worlds else "not tested"
+    return f"{profile.data.name}{', synthetic images' if profile.synthetic else ''}; {named}"
 
 
 def measured_on(profile: Profile, runs: Sequence[Run], **more: Any) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def payload(page: str, kind: str) -> dict[str, Any]:
 
 def of_run(run: Run, route: str) -> Method:
     """A finished run by one of its routes, as a method to be explored."""
-    test, val = (evidence.meters([run], route, split)[0] for split in ("test", "val"))
+    test, val = (evidence.meter(run, route, split) for split in ("test", "val"))
     return Method(test, val, run.maps()[route])
 
 

@@ -7,7 +7,7 @@ can still say what was found where that was, and when. A *finding*, computed or 
 
     profile   its name
     recorded  the day it was stored (stored ones only)
-    chapters  name -> {title, commit, date, device, machine, verdicts: [{name, origin, holds, label, evidence}]}
+    chapters  name -> {title, commit, date, device, machine, verdicts: [{id, holds, label, evidence, about}]}
     results   {provenance, dataset_of_paper, methods: [{method, role, seeds, metrics: {metric: {mean, sd, n, paper}}}]}
 """
 
@@ -20,7 +20,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from tedloc import paths
+from tedloc import paper, paths
 from tedloc.book import chapters, report
 from tedloc.book.chapters import Chapter
 from tedloc.errors import UserError
@@ -158,20 +158,26 @@ def origin(finding: Mapping[str, Any]) -> str:
 
 
 def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every claim of the findings once: chapter, title, name, origin, own (a control of ours), and its verdict by
-    profile. In the chapters' order."""
+    """Every claim of the findings once: chapter, title, name (its words), origin, own (a control of ours), images
+    (whether a data set decides it), and its verdict by profile. In the chapters' order.
+
+    A stored claim that the book does not make any more is left out.
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for finding in findings:
         for chapter, story in finding["chapters"].items():
             for verdict in story["verdicts"]:
+                if (known := paper.claims().get(verdict["id"])) is None:
+                    continue
                 claim = found.setdefault(
-                    (chapter, verdict["name"]),
+                    (chapter, known.id),
                     {
                         "chapter": chapter,
                         "title": story["title"],
-                        "name": verdict["name"],
-                        "origin": verdict["origin"],
-                        "own": verdict["origin"] == report.OWN,
+                        "name": known.text,
+                        "origin": known.source,
+                        "own": known.own,
+                        "images": known.images,
                         "verdicts": {},
                     },
                 )
@@ -193,7 +199,8 @@ def claims_table(
         for title, profiles in columns.items():
             told = [claim["verdicts"][profile] for profile in profiles if profile in claim["verdicts"]]
             missing = report.MISSING if set(profiles) & set(ran) else report.NOT_RUN
-            line[title] = "\n".join(f"{verdict['label']}\n{verdict['evidence']}" for verdict in told) or missing
+            words = (f"{verdict['label']}\n{verdict['evidence']}. On {verdict['about']}" for verdict in told)
+            line[title] = "\n".join(words) or missing
             colours |= {verdict["label"]: report.colour(verdict["holds"]) for verdict in told}
         lines.append(line)
         labels.append(claim["name"] + (f"\n{claim['origin']}" if claim["origin"] else ""))
@@ -202,8 +209,9 @@ def claims_table(
 
 
 def counts(found: Iterable[Mapping[str, Any]], profile: str) -> dict[str, int]:
-    """How many claims hold, do not hold and cannot be decided in a profile."""
-    verdicts = [claim["verdicts"][profile]["holds"] for claim in found if profile in claim["verdicts"]]
+    """How many of the claims that images decide hold, do not hold and cannot be decided in a profile."""
+    told = [claim["verdicts"][profile] for claim in found if claim["images"] and profile in claim["verdicts"]]
+    verdicts = [verdict["holds"] for verdict in told]
     return {report.label(holds): verdicts.count(holds) for holds in (True, False, None)}
 
 
@@ -228,7 +236,9 @@ def everywhere(found: Iterable[Mapping[str, Any]], profiles: Sequence[str]) -> l
     return [
         claim["name"]
         for claim in found
-        if len(profiles) > 1 and all(claim["verdicts"].get(name, {}).get("holds") for name in profiles)
+        if claim["images"]
+        and len(profiles) > 1
+        and all(claim["verdicts"].get(name, {}).get("holds") for name in profiles)
     ]
 
 
@@ -238,5 +248,5 @@ def refuted(found: Iterable[Mapping[str, Any]], profiles: Sequence[str]) -> list
         (claim["name"], name)
         for name in profiles
         for claim in found
-        if claim["verdicts"].get(name, {}).get("holds") is False
+        if claim["images"] and claim["verdicts"].get(name, {}).get("holds") is False
     ]

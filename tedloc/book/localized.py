@@ -20,7 +20,7 @@ class Localized:
 
     def __init__(self, run: Run, route: str, images: ImageSet, grid: int):
         self.images, self.grid = images, grid
-        self.results = evidence.by_image(evidence.meters([run], route)[0], images.ids)
+        self.results = evidence.by_image(evidence.meter(run, route), images.ids)
         stored = run.maps()
         self.kept, self.maps = stored["index"], stored[route]
 

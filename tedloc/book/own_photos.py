@@ -83,7 +83,7 @@ def scores(run: Run, teacher: Run, profile: Profile) -> pd.DataFrame:
     if not test.boxed:
         return table[["Top-1 CL"]]
     found = {OURS: run.meter(), TEACHER: teacher.meter()}
-    intervals = {name: evidence.interval([meter]) for name, meter in found.items()}
+    intervals = {name: evidence.interval({0: meter}) for name, meter in found.items()}
     spread = [f"{low:.1f} to {high:.1f}" for low, high in intervals.values()]
     table.insert(1, "95 % interval", [*spread, *[report.MISSING] * (len(table) - 2)])
     return table
@@ -212,13 +212,13 @@ def advice(story: Mapping[str, Any], run: Run, profile: Profile) -> list[str]:
         )
     if splits["test"].boxed and splits["val"].boxed:
         box = evidence.box_meter(baselines.centre_box(splits["val"].boxes, splits["val"].sizes), splits["test"])
-        gap = evidence.difference([run.meter()], [box])
-        if gap.sign() < 1:
+        gap = evidence.difference({0: run.meter()}, {0: box})
+        if gap.low <= 0:
             words = "does as well" if gap.mean <= 0 else "is as good, as far as so few boxes of test can tell"
             said.append(
-                f"**A box that looks at no photo {words}** (difference {gap}). Look at the worst cases: if maps mark a "
-                "part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger photos "
-                "(`--encoder.image-size 448`)."
+                f"**A box that looks at no photo {words}** ({evidence.brief(gap)} points). Look at the worst cases: "
+                "if maps mark a part, try another teacher (`--pseudo-labels.teacher ddt`); if they are coarse, larger "
+                "photos (`--encoder.image-size 448`)."
             )
     root = "FOLDER" if profile.synthetic else profile.data.root
     said.append(

@@ -5,10 +5,9 @@ claim by claim whether it holds. All give a ``tedloc.book.table.Table``, which s
 wide tables scroll in their own box), as Markdown and as plain text.
 """
 
-import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 
 from tedloc import paths
 from tedloc.book.table import MISSING, NOT_RUN, PROVENANCE, Table, badge, number
+from tedloc.paper import Claim
 
 __all__ = [
     "MISSING",
@@ -31,13 +31,11 @@ __all__ = [
     "number",
     "plain_table",
     "plural",
-    "verdict",
     "verdicts",
 ]
 
 VERDICTS = "tedloc-verdicts"  # in the metadata of an executed notebook's outputs: its verdicts
 RESULTS = "tedloc-results"  # and the metrics of its methods; see tedloc.book.findings
-OWN = "not in the paper"  # the origin of a claim that is a control of ours
 
 # Blue, orange and grey keep apart for every common colour blindness. The book's style sheet knows the shade that can
 # be read on its ground, light or dark; elsewhere the one given here holds.
@@ -157,69 +155,39 @@ def comparison(
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, whether it holds (None: cannot be decided here), the evidence, perhaps a sharper word.
+    """A claim, whether it holds (None: cannot be decided here), the evidence, and what it is about: data and worlds."""
 
-    The claim may close with its origin in brackets: "(Table 2)", "(section 4.2)", "(not in the paper)".
-    name: what the claim is called in every profile, where its own words depend on the profile
-    """
-
-    claim: str
+    claim: Claim
     holds: bool | None
     evidence: str
-    word: str = ""
-    name: str = ""
+    about: str
 
     @property
     def label(self) -> str:
-        return self.word or label(self.holds)
+        return label(self.holds)
 
-    def called(self, name: str) -> "Verdict":
-        """The same verdict under a name that does not depend on the profile."""
-        return replace(self, name=name)
-
-    def to_json(self, origin: str = "") -> dict[str, Any]:
-        """name, origin ("" when not known), holds, label, evidence. origin: for a claim that closes without one."""
-        claim, own = split_origin(self.claim)
-        return {
-            "name": self.name or claim,
-            "origin": own or origin,
-            "holds": self.holds,
-            "label": self.label,
-            "evidence": self.evidence,
-        }
-
-    def _repr_html_(self) -> str:
-        return verdicts([self])._repr_html_()
-
-    def _repr_markdown_(self) -> str:
-        return f"**{self.label}**: {self.claim} ({self.evidence})"
+    def to_json(self) -> dict[str, Any]:
+        """id, holds, label, evidence, about. The claim's words and source are those of ``tedloc.paper.claims``."""
+        told = {"holds": self.holds, "label": self.label, "evidence": self.evidence, "about": self.about}
+        return {"id": self.claim.id} | told
 
 
-def split_origin(claim: str) -> tuple[str, str]:
-    """``"A beats B (Table 1)"`` -> ``("A beats B", "Table 1")``; the second is empty where no origin is named."""
-    words = r"not in the paper|[^()]*\b(?:Table|Tables|Figure|section|appendix|abstract)\b[^()]*"
-    found = re.fullmatch(rf"(.*) \(({words})\)", claim)
-    return (found[1], found[2]) if found else (claim, "")
+def verdicts(found: Iterable[Verdict], caption: str = "") -> Table:
+    """Several verdicts as one table: claim and its source, verdict, evidence, and what the verdict is about.
 
-
-def verdict(claim: str, holds: bool | None, evidence: str, word: str = "") -> Verdict:
-    """Say "holds", "does not hold" or "cannot be decided here", and why; ``word`` replaces that label."""
-    return Verdict(claim, None if holds is None else bool(holds), evidence, word)
-
-
-def verdicts(found: Iterable[Verdict], caption: str = "", origin: str = "") -> Table:
-    """Several verdicts as one table: claim, verdict, evidence.
-
-    origin: where the paper makes the claims that do not say so themselves. The executed notebook carries all
-    verdicts as data too, from which the page *What holds* is made.
+    The executed notebook carries all verdicts as data too, from which the page *What holds* is made.
     """
     found = list(found)
     frame = pd.DataFrame(
-        {"verdict": [item.label for item in found], "evidence": [item.evidence for item in found]},
-        index=pd.Index([item.claim for item in found], name="claim"),
+        {
+            "verdict": [item.label for item in found],
+            "evidence": [item.evidence for item in found],
+            "about": [item.about for item in found],
+        },
+        index=pd.Index([f"{item.claim.text}\n{item.claim.source}" for item in found], name="claim"),
     )
     colours = {item.label: colour(item.holds) for item in found}
-    return Table(frame, frame, caption, colours, data={VERDICTS: [item.to_json(origin) for item in found]})
+    return Table(frame, frame, caption, colours, data={VERDICTS: [item.to_json() for item in found]})
 
 
 def label(holds: bool | None) -> str:

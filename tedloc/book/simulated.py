@@ -6,6 +6,7 @@ observed is the difference on the N images. The rule of the book's first edition
 one set of images, a verdict where all have one sign and the bootstrap interval over the images leaves out zero.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,8 +45,8 @@ def of_rule(
     effect: str = "normal",
     shared: bool = False,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Shares of repetitions in which one claim is found to hold, and not to hold.
+) -> np.ndarray:
+    """(R,) p of each repetition, negative where the mean difference is.
 
     truth, sd: points; effect: of ``EFFECTS``; shared: the worlds have their test images in common
     """
@@ -62,8 +63,14 @@ def of_rule(
             again = rng.multinomial(images, seen[:, None], size=(worlds, verdicts.IMAGE_SAMPLES)) / images
             points, drawn = seen[:, 0] - seen[:, 1], again[..., 0] - again[..., 1]
         mean, *_, p = verdicts.judged(100 * points, 100 * drawn, shared)
-        found.append(np.sign(mean) if p <= verdicts.LEVEL else 0)
-    return float(np.mean(np.equal(found, 1))), float(np.mean(np.equal(found, -1)))
+        found.append(p if mean >= 0 else -p)
+    return np.array(found)
+
+
+def shares(found: np.ndarray, claims: int = 1) -> tuple[float, float]:
+    """Shares (%) of repetitions in which a claim holds and does not hold, as the clearest of so many claims."""
+    clear = np.abs(found) * claims <= verdicts.LEVEL
+    return 100 * float((clear & (found > 0)).mean()), 100 * float((clear & (found < 0)).mean())
 
 
 def of_first_edition(
@@ -76,15 +83,19 @@ def of_first_edition(
     one_world: bool,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The same of the first edition's rule. one_world: the seeds share the effect of the one world that they are run
-    in, as they did; otherwise each seed has an effect of its own, as if seeds differed as much as worlds do."""
+    """Shares (%) of repetitions in which a claim holds, and does not hold, by the first edition's rule.
+
+    one_world: the seeds share the effect of the one world that they are run in, as they did; otherwise each seed has an
+    effect of its own, as if seeds differed as much as worlds do
+    """
     rng = np.random.default_rng(seed)
     truths = _truths(rng, truth, sd, repetitions, 1 if one_world else seeds, "normal")
     outcomes = _outcomes(rng, np.repeat(truths, seeds // truths.shape[1], axis=1), images)
     by_seed, mean = outcomes.mean(axis=2), outcomes.mean(axis=1, dtype=np.float32)
     drawn = np.concatenate(list(uncertainty.resamples(images, seed, 1000))) @ mean.T / images
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return float(((by_seed > 0).all(axis=1) & (low > 0)).mean()), float(((by_seed < 0).all(axis=1) & (high < 0)).mean())
+    better, worse = (by_seed > 0).all(axis=1) & (low > 0), (by_seed < 0).all(axis=1) & (high < 0)
+    return 100 * float(better.mean()), 100 * float(worse.mean())
 
 
 def table(truths: Sequence[float], repetitions: int) -> pd.DataFrame:
@@ -93,18 +104,28 @@ def table(truths: Sequence[float], repetitions: int) -> pd.DataFrame:
     Rows: (true difference, standard deviation of worlds), both in points. Columns: the rule, on images of each world
     and on shared ones, with a collapsing variant, and the first edition's rule in both readings.
     """
-    lines = {}
-    for truth in truths:
-        for sd in SPREADS:
-            shares = {
-                "the rule": of_rule(truth, sd, repetitions),
-                "the rule, images shared": of_rule(truth, sd, repetitions, shared=True),
-                "the rule, one world in ten collapses": of_rule(
-                    truth, sd, repetitions, effect="one world in ten collapses"
-                ),
-                "first edition, seeds differ": of_first_edition(truth, sd, repetitions, one_world=False),
-                "first edition, one world": of_first_edition(truth, sd, repetitions, one_world=True),
-            }
-            lines[truth, sd] = {name: 100 * (sum(both) if truth == 0 else both[0]) for name, both in shares.items()}
+    lines, rare = {}, "one world in ten collapses"
+    for truth, sd in itertools.product(truths, SPREADS):
+        found = {
+            "the rule": shares(of_rule(truth, sd, repetitions)),
+            "the rule, images shared": shares(of_rule(truth, sd, repetitions, shared=True)),
+            f"the rule, {rare}": shares(of_rule(truth, sd, repetitions, effect=rare)),
+            "first edition, seeds differ": of_first_edition(truth, sd, repetitions, one_world=False),
+            "first edition, one world": of_first_edition(truth, sd, repetitions, one_world=True),
+        }
+        lines[truth, sd] = {name: sum(both) if truth == 0 else both[0] for name, both in found.items()}
     frame = pd.DataFrame.from_dict(lines, orient="index")
-    return frame.rename_axis(["true difference", "standard deviation of worlds"])
+    frame.index = pd.MultiIndex.from_tuples(lines, names=["true difference", "standard deviation of worlds"])
+    return frame
+
+
+def power(truths: Sequence[float], repetitions: int, claims: int, worlds: int = WORLDS) -> pd.DataFrame:
+    """True differences found (%) by spread of worlds: of each, alone and as the clearest of so many claims."""
+    found = {
+        (f"{truth:g} points", words): [
+            shares(of_rule(truth, sd, repetitions, worlds=worlds), among)[0] for sd in SPREADS
+        ]
+        for truth in truths
+        for words, among in (("alone", 1), (f"of {claims}", claims))
+    }
+    return pd.DataFrame(found, index=list(SPREADS))

@@ -127,7 +127,10 @@ class Records:
         return (self.rank > 0) & (self.rank <= k)
 
     def boxes_at(self, threshold: float) -> np.ndarray:
-        """(N, 4) int64 box of the largest contour at a threshold, on the grid. Raises ``UserError`` where they were not kept."""
+        """(N, 4) int64 box of the largest contour at a threshold, on the grid.
+
+        Raises ``UserError`` where boxes were not kept.
+        """
         if not self.has_predictions:
             raise UserError("these stored results do not hold predicted boxes; compute the run itself to have them")
         return self.largest[np.arange(len(self)), level_of(threshold, self.top)].astype(np.int64)

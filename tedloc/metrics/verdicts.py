@@ -37,6 +37,7 @@ HALF = "MaxBoxAcc@0.5"
 LEVEL = 0.05  # of a chapter's false verdicts
 IMAGE_SAMPLES = 1000  # resamples of a world's images
 WORLD_SAMPLES = 10_000  # resamples of worlds, each with images from those
+MOST_FREEDOM = 60  # degrees of freedom; from there on Student's t is the normal distribution but for 2 %
 
 
 @dataclass(frozen=True)
@@ -67,29 +68,53 @@ def difference(
     the images once for all worlds. Raises ``UserError`` when worlds or images do not agree.
     """
     sides = (ours, theirs, *(val or ()))
-    if any(set(side) != set(ours) for side in sides) or not ours:
-        listed = " and ".join(", ".join(map(str, sorted(side))) or "none" for side in sides)
+    if any(set(side) != set(ours) for side in sides):
+        listed = " and ".join(", ".join(map(str, sorted(side))) or "none" for side in sides[:2])
         raise UserError(
             f"a difference needs the same worlds on both sides, not {listed}; compute those that are missing"
         )
-    worlds = sorted(ours)
-    for world in worlds:
+    for world in ours:
         if ours[world].images != theirs[world].images:
-            raise UserError(f"a difference is taken on the same images; in world {world} these results hold other ones")
-    shared = len(worlds) > 1 and len({ours[world].images for world in worlds}) == 1
-    points, drawn = [], []
-    for world in worlds:
+            raise UserError(
+                f"a difference needs results on the same images; in world {world} these hold different ones"
+            )
+    one, other = (
+        _in_worlds(side, metric, chosen, subset)
+        for side, chosen in zip((ours, theirs), val or (None, None), strict=True)
+    )
+    points, drawn = (mine - his for mine, his in zip(one, other, strict=True))
+    return Difference(*judged(points, drawn, _shared(ours)), dict(zip(sorted(ours), points.tolist(), strict=True)))
+
+
+def mean(
+    side: Side, metric: str = HALF, *, val: Side | None = None, subset: Mapping[int, np.ndarray] | None = None
+) -> Difference:
+    """One variant's metric in percent, as if the other side were zero; arguments as in :func:`difference`."""
+    points, drawn = _in_worlds(side, metric, val, subset)
+    return Difference(*judged(points, drawn, _shared(side)), dict(zip(sorted(side), points.tolist(), strict=True)))
+
+
+def _shared(side: Side) -> bool:
+    return len(side) > 1 and len({meter.images for meter in side.values()}) == 1
+
+
+def _in_worlds(
+    side: Side, metric: str, val: Side | None, subset: Mapping[int, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(W,) the metric in each world, in their order, and (W, IMAGE_SAMPLES) the same over resampled images."""
+    if not side:
+        raise UserError("no world was computed; a verdict needs results of at least one")
+    points, drawn, shared = [], [], _shared(side)
+    for world in sorted(side):
         kept = None if subset is None else np.asarray(subset[world], bool)
-        one, other = (
-            statistic(side[world], metric, chosen and chosen[world], kept)
-            for side, chosen in zip((ours, theirs), val or (None, None), strict=True)
-        )
-        counts = image_counts(len(ours[world]), 0 if shared else world, None if kept is None else kept.tobytes())
-        every = np.ones((1, len(ours[world])), np.float32) if kept is None else kept[None].astype(np.float32)
-        points.append(float((one(every) - other(every))[0]))
-        drawn.append(one(counts) - other(counts))
-    mean, low, high, p = judged(np.array(points), np.array(drawn), shared)
-    return Difference(mean, low, high, p, dict(zip(worlds, points, strict=True)))
+        if kept is not None and not kept.any():
+            raise UserError(f"no image of world {world} is in the subset; leave that comparison out")
+        found = statistic(side[world], metric, val and val[world], kept)
+        count = len(side[world])
+        every = np.ones((1, count), np.float32) if kept is None else kept[None].astype(np.float32)
+        points.append(found(every)[0])
+        drawn.append(found(_of_subset(image_counts(count, 0 if shared else world), kept)))
+    return np.array(points, float), np.array(drawn, float)
 
 
 def statistic(
@@ -104,11 +129,17 @@ def statistic(
 
 
 @lru_cache(maxsize=64)
-def image_counts(images: int, seed: int, kept: bytes | None = None) -> np.ndarray:
+def image_counts(images: int, seed: int) -> np.ndarray:
     """(IMAGE_SAMPLES, N) how often each image is drawn; the same for all variants of a world."""
-    index = np.arange(images) if kept is None else np.flatnonzero(np.frombuffer(kept, bool))
-    counts = np.zeros((IMAGE_SAMPLES, images), np.float32)
-    counts[:, index] = np.concatenate(list(uncertainty.resamples(len(index), seed, IMAGE_SAMPLES)))
+    return np.concatenate(list(uncertainty.resamples(images, seed, IMAGE_SAMPLES)))
+
+
+def _of_subset(counts: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+    """The counts of the kept images alone; a resample that drew none of them takes each once."""
+    if kept is None:
+        return counts
+    counts = counts * kept
+    counts[~counts.any(axis=1)] = kept
     return counts
 
 
@@ -128,19 +159,20 @@ def judged(points: np.ndarray, drawn: np.ndarray, shared: bool = False) -> tuple
     images does to all worlds alike cannot be seen between worlds, so the t interval adds its variance, with Welch's
     degrees of freedom.
     """
-    mean, count = float(points.mean()), len(points)
+    center, count = float(points.mean()), len(points)
     if count == 1:
         low, high = np.quantile(drawn[0], [LEVEL / 2, 1 - LEVEL / 2])
-        return mean, float(low), float(high), math.nan
+        return center, float(low), float(high), math.nan
     means = drawn[_draws(*drawn.shape, shared)].mean(axis=1)
     below, above = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
-    by_bootstrap = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + WORLD_SAMPLES))
+    rarer = int(min((means <= 0).sum(), (means >= 0).sum()))
+    by_bootstrap = min(1.0, 2 * (1 + rarer) / (1 + WORLD_SAMPLES))
     between, of_images = float(points.var(ddof=1)) / count, float(drawn.mean(axis=0).var()) if shared else 0.0
     error = math.sqrt(between + of_images)
-    freedom = count - 1 if not of_images else int(min(1000, (count - 1) * (error**2 / max(between, 1e-9)) ** 2))
+    freedom = count - 1 if not of_images else int(min(MOST_FREEDOM, (count - 1) * (error**2 / max(between, 1e-9)) ** 2))
     reach = t_quantile(1 - LEVEL, freedom) * error
-    by_t = 1 - t_within(abs(mean) / error, freedom) if error > 1e-9 else float(abs(mean) < 1e-9)
-    return mean, min(mean - reach, float(below)), max(mean + reach, float(above)), max(by_t, by_bootstrap)
+    by_t = 1 - t_within(abs(center) / error, freedom) if error > 1e-9 else float(abs(center) < 1e-9)
+    return center, min(center - reach, float(below)), max(center + reach, float(above)), max(by_t, by_bootstrap)
 
 
 def t_within(t: float, freedom: int) -> float:
@@ -155,6 +187,7 @@ def t_within(t: float, freedom: int) -> float:
     return (angle + sine * total) * 2 / math.pi if odd else sine * total
 
 
+@lru_cache
 def t_quantile(share: float, freedom: int) -> float:
     """The t that |T| does not exceed with this probability, by bisection."""
     low, high = 0.0, 1e4

@@ -2,7 +2,8 @@
 
 ``tables.csv``     every number of Tables 1 to 6 of the paper (arXiv 2501.12632v1), digit for digit
 ``published.csv``  what each compared method's own publication or repository reports
-``claims.csv``     numbers that the paper's running text states, each with the words around it
+``claims.csv``     the claims that the book tests, each with the sentence it comes from and what would decide it
+``stated.csv``     numbers that the paper's running text states, each with the words around it
 ``quotes.csv``     statements that hold no number, word for word
 ``backbones.csv``  the two backbone columns of Table 1, and what each method's own table says
 ``thresholds.csv`` how each method's released code chooses the threshold that turns a map into a box
@@ -13,6 +14,7 @@ Values are kept as text, because "70.0" and "70" differ in what they say about r
 """
 
 import csv
+from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
@@ -22,6 +24,7 @@ from tedloc.errors import UserError, choose
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc", "Top-5 Loc")
 DATASETS = ("CUB", "ILSVRC")
+OWN = "not in the paper"  # the source of a claim that is a control of ours
 
 
 @cache
@@ -42,9 +45,49 @@ def printed() -> pd.DataFrame:
     return _read("tables")
 
 
-def claims() -> pd.DataFrame:
+def stated() -> pd.DataFrame:
     """Numbers stated in the running text: section, row, column, dataset, value, unit, quote."""
-    return _read("claims")
+    return _read("stated")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that the book tests, as it was fixed before any result of the present evidence.
+
+    chapter: the notebook that tests it; source: where the paper makes it, or ``OWN`` for a control of ours
+    text: the claim in our words; sentence: what the paper says; metric: by what it is decided; speaks_for,
+    speaks_against: what would; images: False for arithmetic and clocks, which no data set can decide
+    """
+
+    id: str
+    chapter: str
+    source: str
+    text: str
+    sentence: str
+    metric: str
+    speaks_for: str
+    speaks_against: str
+    images: bool
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a control of ours."""
+        return self.source == OWN
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """Every claim by its id, in the chapters' order."""
+    return {
+        row["id"]: Claim(*list(row.values())[:-1], images=row["images"] == "yes")  # columns in the fields' order
+        for row in _records("claims")
+    }
+
+
+def claim(name: str) -> Claim:
+    """One claim by its id. Raises ``UserError`` for an unknown one."""
+    choose("claim", name, set(claims()))
+    return claims()[name]
 
 
 def own_value(method: str, column: str, dataset: str) -> float | None:
@@ -80,7 +123,7 @@ def elsewhere(topic: str) -> pd.DataFrame:
 
 def claimed(row: str, column: str, dataset: str = "") -> float:
     """One number of the running text: ``claimed("TeD-Loc", "CL", "CUB")`` is 93.0."""
-    everything = _read("claims")
+    everything = _read("stated")
     wanted = (everything["row"] == row) & (everything["column"] == column) & (everything["dataset"] == dataset)
     if wanted.sum() != 1:
         raise UserError(f"the paper's text states no single number for {row}, {column}, {dataset or 'no data set'}")
@@ -120,7 +163,7 @@ def quoted(number: int, row: str | None, column: str, dataset: str) -> float | N
     column: as the book has it, "Top-1 CL" for the paper's "CL"; row: None for a row that is not the paper's
     """
     column = "CL" if column == "Top-1 CL" else column
-    for entry in [e for e in _records("tables") if e["table"] == str(number)] + _records("claims"):
+    for entry in [e for e in _records("tables") if e["table"] == str(number)] + _records("stated"):
         if (entry["row"], entry["column"], entry["dataset"]) == (row, column, dataset):
             return float(entry["value"]) if entry["value"] else None
     return None

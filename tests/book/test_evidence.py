@@ -1,9 +1,9 @@
-"""What the notebooks' verdicts rest on: paired differences, subsets, and when a difference counts."""
+"""What the notebooks' verdicts rest on: sides, subsets, and claims from the file that are decided together."""
 
 import numpy as np
 import pytest
 
-from tedloc import profiles
+from tedloc import paper, profiles
 from tedloc.book import evidence, report
 from tedloc.book.evidence import Difference
 from tedloc.errors import UserError
@@ -30,73 +30,84 @@ def meter(noise: float, seed: int, prefix: str = "image") -> LocalizationMeter:
 
 
 @pytest.fixture(scope="module")
-def good() -> list[LocalizationMeter]:
-    return [meter(0.5, seed) for seed in (1, 2, 3)]
+def good() -> dict[int, LocalizationMeter]:
+    return {world: meter(0.5, world) for world in (1, 2, 3, 4, 5)}
 
 
 @pytest.fixture(scope="module")
-def bad() -> list[LocalizationMeter]:
-    return [meter(3.0, seed) for seed in (4, 5, 6)]
+def bad() -> dict[int, LocalizationMeter]:
+    return {world: meter(3.0, 10 + world) for world in (1, 2, 3, 4, 5)}
 
 
-@pytest.mark.parametrize("metric", ["MaxBoxAcc@0.5", "Top-1 Loc", "Top-1 CL"])
-def test_a_difference_is_that_of_the_metrics_seed_by_seed(good, bad, metric):
-    found = evidence.difference(good, bad, metric)
-    by_seed = [one.compute()[metric] - other.compute()[metric] for one, other in zip(good, bad, strict=True)]
-    assert found.seeds == pytest.approx(by_seed) and found.mean == pytest.approx(np.mean(by_seed))
-    assert found.low <= found.mean <= found.high and found.low < found.high
-    assert evidence.difference(bad, good, metric).mean == pytest.approx(-found.mean)
+AVIARY = profiles.get("aviary")
 
 
-def test_a_method_without_seeds_is_compared_with_every_run(good, bad):
-    found = evidence.difference(good, bad[:1])
-    assert found.seeds == pytest.approx(
-        [one.compute()["MaxBoxAcc@0.5"] - bad[0].compute()["MaxBoxAcc@0.5"] for one in good]
-    )
+def shown(*judged: evidence.Judged, profile=AVIARY) -> list[dict]:
+    """The verdicts on these claims as the executed notebook carries them."""
+    return evidence.verdicts(profile, judged).data[report.VERDICTS]
 
 
 def test_a_subset_is_scored_at_the_threshold_of_all_images(bad):
-    small = evidence.object_shares(bad[0]) <= 0.2
+    small = evidence.object_shares(bad[1]) <= 0.2
     assert 0 < small.sum() < IMAGES
     for metric, column in (("MaxBoxAcc@0.5", "correct@0.5"), ("Top-1 Loc", "Top-1 Loc")):
         expected = [
-            100 * each.per_image()[column][small].mean() for each in bad
+            100 * each.per_image()[column][small].mean() for each in bad.values()
         ]  # per_image: at the oracle of all images
-        assert evidence.values(bad, metric, subset=small) == pytest.approx(expected)
+        assert evidence.values(bad, metric, subset=dict.fromkeys(bad, small)) == pytest.approx(expected)
 
 
 def test_a_carried_threshold_is_that_of_the_validation_meter(good, bad):
-    expected = [one.compute(val=other)["MaxBoxAcc@0.5 (val threshold)"] for one, other in zip(good, bad, strict=True)]
+    expected = [good[world].compute(val=bad[world])["MaxBoxAcc@0.5 (val threshold)"] for world in good]
     assert evidence.values(good, "MaxBoxAcc@0.5 (val threshold)", val=bad) == pytest.approx(expected)
-    everything = np.ones(IMAGES, bool)
+    everything = dict.fromkeys(good, np.ones(IMAGES, bool))
     assert evidence.values(good, "MaxBoxAcc@0.5 (val threshold)", val=bad, subset=everything) == pytest.approx(expected)
 
 
-def test_equal_results_differ_by_nothing(good):
-    assert evidence.difference(good, good) == Difference(0.0, 0.0, 0.0, (0.0, 0.0, 0.0))
+def test_a_claim_is_taken_from_the_file_and_shown_with_its_source_and_what_it_is_about(good, bad):
+    (told,) = shown(evidence.judge("over-cam", evidence.difference(good, bad), "MaxBoxAcc: "))
+    assert told["id"] == "over-cam" and told["holds"] is True
+    assert told["about"] == "aviary, synthetic images; 5 worlds (1, 2, 3, 4, 5)"
+    assert told["evidence"].startswith("MaxBoxAcc: +") and "by world" in told["evidence"] and "; p " in told["evidence"]
+    page = evidence.verdicts(AVIARY, [evidence.judge("over-cam", evidence.difference(good, bad))]).to_markdown()
+    assert paper.claim("over-cam").text in page and paper.OWN in page
+    with pytest.raises(UserError, match="claim"):
+        evidence.judge("a claim of the notebook's own", evidence.difference(good, bad))
 
 
-@pytest.mark.parametrize(
-    "difference, sign",
-    [
-        (Difference(2.0, 0.5, 3.5, (1.0, 3.0)), 1),
-        (Difference(-2.0, -3.5, -0.5, (-1.0, -3.0)), -1),
-        (Difference(2.0, 0.5, 3.5, (4.1, -0.1)), 0),  # one seed disagrees
-        (Difference(2.0, -0.5, 4.5, (1.0, 3.0)), 0),  # other images might
-        (Difference(0.0, 0.0, 0.0, (0.0,)), 0),
-    ],
-)
-def test_a_difference_counts_only_when_images_and_seeds_agree(difference, sign):
-    assert difference.sign() == sign
-    assert evidence.judge("a claim", difference).holds is {1: True, -1: False, 0: None}[sign]
-    assert evidence.judge("a claim", difference, decidable=False).holds is None
+def test_the_claims_of_a_chapter_are_decided_together_and_no_others(good, bad):
+    close = Difference(2.0, 0.1, 3.9, 0.04, dict.fromkeys((1, 2, 3, 4, 5), 2.0))
+    (alone,) = shown(evidence.judge("over-cam", close))
+    both = shown(evidence.judge("over-cam", close), evidence.judge("over-centre", close))
+    assert alone["holds"] is True and [each["holds"] for each in both] == [None, None]
+    assert "p = 0.080, corrected for 2 claims" in both[0]["evidence"]
+    for wrong in (("over-cam", "adding-p-cl"), ("over-cam", "over-cam")):
+        with pytest.raises(UserError, match="claims of one chapter, each once"):
+            shown(*(evidence.judge(name, close) for name in wrong))
 
 
-def test_results_that_do_not_belong_together_are_refused(good, bad):
-    with pytest.raises(UserError, match="3 runs cannot be paired with 2"):
-        evidence.difference(good, bad[:2])
-    with pytest.raises(UserError, match="same images"):
-        evidence.difference(good[:1], [meter(0.5, 1, prefix="photo")])
+def test_one_world_decides_nothing_and_says_so(good, bad):
+    (told,) = shown(evidence.judge("over-cam", evidence.difference({0: good[1]}, {0: bad[1]})))
+    assert told["holds"] is None and "1 world (0)" in told["about"]
+    assert "over the images of the one world 0, which decides nothing of others" in told["evidence"]
+    assert "p " not in told["evidence"].partition("others")[2]
+
+
+def test_the_smoke_profile_decides_nothing_that_images_must_decide(good, bad):
+    smoke = profiles.get("smoke")
+    judged = evidence.judge("over-cam", evidence.difference(good, bad))
+    assert shown(judged, profile=smoke)[0]["holds"] is None
+    assert "decides nothing" in evidence.verdicts(smoke, [judged]).to_markdown()
+    assert shown(evidence.counted("ts-cam-cheaper", True, "fewer"), profile=smoke)[0]["holds"] is True
+
+
+def test_what_is_counted_depends_on_no_images_and_what_needs_images_cannot_be_counted():
+    (told,) = shown(evidence.counted("ts-cam-cheaper", np.False_, "more"))
+    assert told["holds"] is False and told["about"].startswith("no images")
+    with pytest.raises(UserError, match="decided by images"):
+        evidence.counted("over-cam", True, "by hand")
+    (lacking,) = shown(evidence.undecided("over-clip", "needs weights"))
+    assert lacking["holds"] is None and lacking["evidence"] == "needs weights" and "not tested" in lacking["about"]
 
 
 def test_object_shares_are_box_areas_over_the_image():
@@ -106,35 +117,30 @@ def test_object_shares_are_box_areas_over_the_image():
     assert evidence.object_shares(found) == pytest.approx([1.0, 0.2])
 
 
+def holds(judged: evidence.Judged) -> bool | None:
+    return shown(judged)[0]["holds"]
+
+
 def test_an_order_holds_only_when_every_pair_shows_it(good, bad):
     found = {"good": good, "bad": bad, "same": bad}
-    assert evidence.judge_order("c", {"good": 2, "bad": 1}, found).holds is True
-    assert evidence.judge_order("c", {"good": 1, "bad": 2}, found).holds is False
-    undecided = evidence.judge_order("c", {"good": 3, "bad": 2, "same": 1}, found)
-    assert undecided.holds is None and "2 of 3 pairs" in undecided.evidence and "bad / same" in undecided.evidence
-    assert evidence.judge_order("c", {"good": 2, "bad": 1}, found, decidable=False).holds is None
+    assert holds(evidence.judge_order("better-labels-maps", {"good": 2, "bad": 1}, found)) is True
+    assert holds(evidence.judge_order("better-labels-maps", {"good": 1, "bad": 2}, found)) is False
+    undecided = evidence.judge_order("better-labels-maps", {"good": 3, "bad": 2, "same": 1}, found)
+    assert holds(undecided) is None and "2 of 3 pairs" in undecided.evidence and "bad / same" in undecided.evidence
 
 
 def test_the_best_must_beat_every_other_clearly(good, bad):
-    assert evidence.judge_best("c", good, {"bad": bad}).holds is True
-    lost = evidence.judge_best("c", bad, {"good": good, "same": bad})
-    assert lost.holds is False and "the closest or best is good" in lost.evidence
-    assert evidence.judge_best("c", good, {"bad": bad, "same": good}).holds is None
-    assert evidence.judge_best("c", good, {"bad": bad}, decidable=False).holds is None
+    assert holds(evidence.judge_best("best-maxboxacc", good, {"bad": bad})) is True
+    lost = evidence.judge_best("best-maxboxacc", bad, {"good": good, "same": bad})
+    assert holds(lost) is False and "of 2 the least is the difference from good" in lost.evidence
+    assert holds(evidence.judge_best("best-maxboxacc", good, {"bad": bad, "same": good})) is None
 
 
 def test_lines_by_image_stand_in_the_order_asked_for(good):
     ids = ["image03", "image00", "image11"]
-    found = evidence.by_image(good[0], ids)
+    found = evidence.by_image(good[1], ids)
     assert list(found.index) == ids
-    assert found["iou"].tolist() == [good[0].per_image().set_index("id")["iou"][name] for name in ids]
-
-
-def test_only_where_numbers_mean_nothing_a_word_of_caution_stands():
-    smoke, aviary = profiles.get("smoke"), profiles.get("aviary")
-    assert evidence.caution(aviary) == "" and "decides nothing" in evidence.caution(smoke)
-    assert evidence.checked(aviary, "Table 2") == "Claims of Table 2, checked in this profile."
-    assert "decides nothing" in evidence.checked(smoke, "Table 2")
+    assert found["iou"].tolist() == [good[1].per_image().set_index("id")["iou"][name] for name in ids]
 
 
 def test_what_runs_were_measured_on_is_read_from_them_unless_it_is_said_otherwise(small_run):
@@ -144,3 +150,10 @@ def test_what_runs_were_measured_on_is_read_from_them_unless_it_is_said_otherwis
     assert on["split"] == "val" and "threshold: oracle on test" in report.badge(on)
     with pytest.raises(UserError, match="colour"):
         evidence.measured_on(profiles.get("smoke"), [run], colour="blue")
+
+
+def test_runs_of_one_variant_are_a_side_by_their_seed(small_run):
+    run = Run(small_run)
+    assert list(evidence.meters([run])) == [run.metrics["provenance"]["seed"]]
+    with pytest.raises(UserError, match="same seed"):
+        evidence.meters([run, run])

@@ -6,14 +6,22 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from tedloc import paths, profiles
+from tedloc import paper, paths, profiles
 from tedloc.book import __main__ as book
 from tedloc.book import chapters, findings, report
 from tedloc.errors import UserError
 
 STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux"}
-BETTER = report.verdict("A beats B (Table 1)", True, "+2 points")
-CONTROL = report.verdict("A beats chance (not in the paper)", None, "+1 point")
+
+
+def told(name: str, holds: bool | None, evidence: str) -> report.Verdict:
+    return report.Verdict(paper.claim(name), holds, evidence, "birds")
+
+
+BETTER = told("over-teacher", True, "+2 points")
+CONTROL = told("over-centre", None, "+1 point")
+LESS = told("adding-i-cl", False, "−3")
+COUNTED = told("ts-cam-cheaper", True, "fewer")
 RUN = SimpleNamespace(
     metrics={
         "provenance": {
@@ -77,7 +85,7 @@ def execute(chapter: chapters.Chapter, profile: str, *outputs: report.Table, cur
 def execute_all(built) -> None:
     main = report.comparison(CELLS, data=HEADLINE)
     execute(built["main_results"], "aviary", main, report.verdicts([BETTER, CONTROL]))
-    execute(built["ablation"], "aviary", report.verdicts([report.verdict("C helps", False, "−3")], origin="Table 2"))
+    execute(built["ablation"], "aviary", report.verdicts([LESS]))
     chapters.leave_out(built["tiny-imagenet/main_results"], "no photos")
 
 
@@ -154,21 +162,19 @@ def test_the_book_runs_such_a_page_after_all_others(built, monkeypatch):
 
 def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(built):
     execute_all(built)
-    worse = report.verdict("A beats B (Table 1)", False, "−1 point").to_json()
+    worse = told("over-teacher", False, "−1 point").to_json()
     chapter = STORY | {"title": "Photos", "verdicts": [worse]}
     photos = {"profile": "tiny-imagenet", "chapters": {"main_results": chapter}}
     both = findings.computed("aviary") | {"tiny-imagenet": photos}
     claims = findings.claims(both.values())
     assert [(claim["name"], claim["origin"], claim["own"]) for claim in claims] == [
-        ("A beats B", "Table 1", False),
-        ("A beats chance", "not in the paper", True),
-        ("C helps", "Table 2", False),
+        (each.claim.text, each.claim.source, each is CONTROL) for each in (BETTER, CONTROL, LESS)
     ]
     columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
     cells = findings.claims_table(claims, columns, both).cells
-    assert list(cells.iloc[0]) == ["holds\n+2 points", "does not hold\n−1 point", "not run here"]
-    assert list(cells.iloc[2]) == ["does not hold\n−3", "–", "not run here"]
-    assert list(cells.index) == ["A beats B\nTable 1", "A beats chance\nnot in the paper", "C helps\nTable 2"]
+    assert list(cells.iloc[0]) == ["holds\n+2 points. On birds", "does not hold\n−1 point. On birds", "not run here"]
+    assert list(cells.iloc[2]) == ["does not hold\n−3. On birds", "–", "not run here"]
+    assert list(cells.index) == [f"{each.claim.text}\n{each.claim.source}" for each in (BETTER, CONTROL, LESS)]
     assert findings.counts(claims, "aviary") == {"holds": 1, "does not hold": 1, "cannot be decided here": 1}
 
 
@@ -176,40 +182,45 @@ def test_what_is_stored_with_the_package_is_whole():
     for name, finding in findings.kept().items():
         assert name == finding["profile"] in profiles.PROFILES and name != findings.SMOKE
         assert finding["chapters"] and all(story["commit"] for story in finding["chapters"].values())
-        labels = {verdict["holds"] for story in finding["chapters"].values() for verdict in story["verdicts"]}
-        assert labels <= {True, False, None}
+        told = [verdict for story in finding["chapters"].values() for verdict in story["verdicts"]]
+        assert {verdict["holds"] for verdict in told} <= {True, False, None}
+        assert all(verdict["id"] in paper.claims() and verdict["about"] for verdict in told)
         assert len(json.dumps(finding)) < 200_000
 
 
 def two_profiles() -> dict[str, dict]:
-    """A finding of birds and one of photos: "A beats B" holds in both, "C helps" in one alone."""
+    """Findings of birds and of photos: the first claim holds in both, the second in one; a third needs no images."""
 
     def finding(profile: str, *holds: bool | None) -> dict:
-        told = [
-            report.verdict(f"{name} (Table 1)", value, "e").to_json()
-            for name, value in zip(("A beats B", "C helps"), holds, strict=True)
-        ]
-        return {"profile": profile, "chapters": {"main_results": STORY | {"title": "T", "verdicts": told}}}
+        tested = (BETTER, LESS, COUNTED)
+        known = [told(one.claim.id, value, "e").to_json() for one, value in zip(tested, holds, strict=True)]
+        return {"profile": profile, "chapters": {"main_results": STORY | {"title": "T", "verdicts": known}}}
 
-    return {"aviary": finding("aviary", True, False), "tiny-imagenet": finding("tiny-imagenet", True, True)}
+    return {"aviary": finding("aviary", True, False, True), "tiny-imagenet": finding("tiny-imagenet", True, True, True)}
 
 
 def test_what_holds_everywhere_and_what_is_refuted_is_told_by_name():
     found = two_profiles()
     claims, both = findings.claims(found.values()), ["aviary", "tiny-imagenet"]
-    assert findings.everywhere(claims, both) == ["A beats B"]
+    assert findings.everywhere(claims, both) == [BETTER.claim.text]
     assert findings.everywhere(claims, both[:1]) == []  # one profile is not everywhere
     assert findings.everywhere(claims, [*both, "cub"]) == []
-    assert findings.refuted(claims, both) == [("C helps", "aviary")]
+    assert findings.refuted(claims, both) == [(LESS.claim.text, "aviary")]
 
 
 def test_the_summary_counts_a_profiles_verdicts_and_leaves_empty_what_was_not_run():
     found = two_profiles()
     table = findings.summary(findings.claims(found.values()), found, ["aviary", "cub"])
-    assert table.loc["aviary"].tolist()[:4] == [2, 1, 1, 0]
+    assert table.loc["aviary"].tolist()[:4] == [2, 1, 1, 0]  # what was counted without images is not among them
     assert table.loc["aviary", "where the verdicts come from"] == "computed 2026-01-02 at commit abc"
     assert table.loc["cub"].isna().tolist() == [True] * 4 + [False]
     assert table.loc["cub", "where the verdicts come from"] == report.NOT_RUN
+
+
+def test_a_stored_claim_that_the_book_does_not_make_any_more_is_left_out():
+    found = two_profiles()
+    found["aviary"]["chapters"]["main_results"]["verdicts"].append(BETTER.to_json() | {"id": "given-up"})
+    assert len(findings.claims(found.values())) == 3
 
 
 def test_the_page_shows_what_is_computed_here_and_else_what_is_kept(built):

@@ -39,8 +39,8 @@ def test_a_table_of_results_names_the_best_of_the_others_and_what_is_missing():
         ],
     }
     verdicts = [
-        {"name": "a", "origin": "Table 1", "holds": True, "label": "holds", "evidence": ""},
-        {"name": "b", "origin": "not in the paper", "holds": False, "label": "no", "evidence": ""},
+        {"id": "over-teacher", "holds": True, "label": "holds", "evidence": "", "about": ""},
+        {"id": "over-cam", "holds": False, "label": "no", "evidence": "", "about": ""},
     ]
     chapter = {"title": "T", "commit": "abc", "date": "2026-01-02", "verdicts": verdicts}
     text = readme.results({"aviary": {"profile": "aviary", "chapters": {"c": chapter}, "results": results}})

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from tedloc import plots
+from tedloc import paper, plots
 from tedloc.book import report
 from tedloc.book import table as tables
 from tedloc.errors import UserError
@@ -184,21 +184,25 @@ def test_a_large_table_is_no_burden_to_its_page():
     assert "data:text/csv" not in report.plain_table(frame)._repr_html_()
 
 
-def test_verdicts_travel_as_data_with_name_and_origin():
+def test_verdicts_travel_as_data_with_their_claim_and_what_they_are_about():
     found = [
-        report.verdict("A beats B (caption of Table 1)", True, "3 > 2").called("ours beats theirs"),
-        report.verdict("C beats D (aviary/clip)", None, "?"),
-        report.verdict("E matters (not in the paper)", False, "no", word="refuted"),
+        report.Verdict(paper.claim("over-teacher"), True, "3 > 2", "aviary; 5 worlds"),
+        report.Verdict(paper.claim("over-cam"), None, "?", "aviary; 1 world"),
     ]
-    found = report.verdicts(found, origin="Table 5")
-    data, about = DisplayFormatter().format(found)
+    data, about = DisplayFormatter().format(report.verdicts(found))
     assert {"text/html", "text/plain"} <= set(data) <= {"text/html", "text/markdown", "text/plain"}
     (shown,) = about.values()
-    assert [(v["name"], v["origin"], v["holds"], v["label"]) for v in shown] == [
-        ("ours beats theirs", "caption of Table 1", True, "holds"),
-        ("C beats D (aviary/clip)", "Table 5", None, "cannot be decided here"),
-        ("E matters", report.OWN, False, "refuted"),
+    assert shown == [
+        {"id": "over-teacher", "holds": True, "label": "holds", "evidence": "3 > 2", "about": "aviary; 5 worlds"},
+        {
+            "id": "over-cam",
+            "holds": None,
+            "label": "cannot be decided here",
+            "evidence": "?",
+            "about": "aviary; 1 world",
+        },
     ]
+    assert "Table 1" in data["text/html"] and "not in the paper" in data["text/html"]
 
 
 LABELS = [(True, "holds"), (False, "does not hold"), (None, "cannot be decided here")]
@@ -206,10 +210,8 @@ LABELS = [(True, "holds"), (False, "does not hold"), (None, "cannot be decided h
 
 @pytest.mark.parametrize("holds, label", LABELS)
 def test_verdict_says_what_holds(holds, label):
-    found = report.verdict("A beats B", holds, "3 > 2")
-    assert found.label == label
-    assert label in found._repr_html_() and label in found._repr_markdown_()
-    assert report.verdict("A", holds, "e", word="permuted columns").label == "permuted columns"
+    found = report.Verdict(paper.claim("over-cam"), holds, "3 > 2", "aviary")
+    assert found.label == label and label in report.verdicts([found])._repr_html_()
 
 
 def test_localization_draws_map_and_both_kinds_of_box_in_different_line_styles():
