@@ -47,7 +47,7 @@ def aviary() -> Profile:
         seeds=(0, 1, 2, 3, 4, 5),
         live=LIVE,
         decoder=DecoderSettings(width=32),
-        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(template="ted-loc", siblings=True, affinity_blocks=2)),
+        pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(template="ted-loc", affinity_blocks=2)),
         optimiser=OptimiserSettings(learning_rate=0.02),  # the best of tedloc/tuning/aviary.csv
     )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tedloc import paper, runs
-from tedloc.backbones import towers
 from tedloc.book import report
 from tedloc.errors import UserError
 from tedloc.methods import create
@@ -44,12 +43,13 @@ class Row:
         return f"needs weights: {self.lacks}" if self.lacks else "runs"
 
     def requests(self, profile: Profile, seeds: Sequence[int]) -> list[runs.Request]:
-        """The runs it needs, none when it lacks something: one a seed, also of a method without chance, since a
-        seed is a world with images of its own."""
+        """The runs it needs: one a seed, or, without chance and on images that are always the same, a single one for all;
+        none where it lacks something, be it in a seed's world alone."""
         if self.lacks:
             return []
         routes = (self.route,) if self.route else ()
-        return runs.grid(profile, method=self.method, seeds=seeds, routes=routes)
+        asked = runs.grid(profile, method=self.method, seeds=seeds, routes=routes)
+        return [request for request in asked if not request.made().lacks()]
 
     def route_of(self, run: runs.Run) -> str:
         """The route by which a run of its method is this row's."""
@@ -108,18 +108,6 @@ def hard_clip(profile: Profile) -> dict[str, str]:
     if not profile.anchors.text == profile.pseudo_labels.clip == "aviary/clip":
         return {}
     return {"anchors__text": name, "pseudo_labels__clip": name}
-
-
-def all_varied(profile: Profile) -> tuple[list[runs.Request], str]:
-    """TeD-Loc on other drawings of the aviary's species, through the second towers where the package ships them, and
-    what that varies in words; no request for other data, or where numbers mean nothing."""
-    if profile.data.name != "aviary" or not profile.meaningful:
-        return [], ""
-    clip = dict.fromkeys(("anchors__text", "pseudo_labels__clip"), "aviary/clip-1")
-    shipped = {"encoder-1", "clip-1"} <= towers.records().keys()
-    changes = clip | {"encoder__name": "aviary/cnn-1"} if shipped else {}
-    asked = runs.grid(profile, seeds=profile.seeds[:1], routes=("g",), data__seed=1, **changes)
-    return asked, "other images, encoder and CLIP" if shipped else "other images"
 
 
 def beside_own(methods: Iterable[str]) -> pd.DataFrame:

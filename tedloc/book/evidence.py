@@ -25,6 +25,7 @@ from tedloc.metrics import baselines
 from tedloc.metrics import verdicts as rule
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.metrics.verdicts import HALF, Difference, Side, difference
+from tedloc.runs import kept
 from tedloc.runs.run import Run
 from tedloc.settings import Profile
 
@@ -66,9 +67,21 @@ def meters(runs: Sequence[Run], route: str | None = None, split: str = "test") -
     return found
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _meter(folder: Path, route: str, split: str) -> LocalizationMeter:
-    return Run(folder).meter(route, split)
+    return kept.opened(folder).meter(route, split)
+
+
+def decisive(profile: Profile, side: Side) -> Side:
+    """The worlds of a side that verdicts come from: of drawn worlds those after the first, in which settings were chosen.
+    Where only that one is at hand it stays: then there is an interval over its images, and no verdict."""
+    return {world: found for world, found in side.items() if world in profile.judged} or dict(side)
+
+
+def in_common(*sides: Side) -> tuple[Side, ...]:
+    """The sides, each in the worlds that all of them have."""
+    worlds = set.intersection(*map(set, sides))
+    return tuple({world: side[world] for world in sorted(worlds)} for side in sides)
 
 
 def by_image(meter: LocalizationMeter, ids: Sequence[str]) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def comparison(
 
     rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None
         for "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
-        several metrics, ``column``.
+        several metrics, ``column``. With ``here`` (a float or None) the value of the first world stands beside it.
     provenance: see ``PROVENANCE``; becomes the badges below.
     paper_dataset: the data set of the paper's numbers. When ours come from other data the difference would
         compare two data sets, so it is left out and the caption says so.
@@ -130,6 +130,7 @@ def comparison(
         shown = {
             "paper": (number(paper, decimals), paper),
             "ours": (measured(row["ours"], decimals), ours),
+            **({"world 0": (number(row["here"], decimals), row["here"])} if "here" in row else {}),
             "difference": (number(gap, decimals, signed=True), gap),
         }
         for name, (text, value) in shown.items():

@@ -18,6 +18,7 @@ The class comes from a separate classifier, here the linear one on the frozen en
 """
 
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,8 @@ class GenPromp(Method):
         if any(importlib.util.find_spec(package) is None for package in ("diffusers", "transformers")):
             return "diffusers and transformers (pip install 'tedloc[diffusion]')"
         if self.weights == AVIARY:
+            if re.search(r"-\d+$", self.profile.pseudo_labels.clip):
+                return "a diffusion model of this world (there is one of world 0)"
             there = (paths.WEIGHTS / "diffusion.safetensors").exists()
             return None if there else "diffusion.safetensors (data_scripts/train_diffusion.py)"
         missing = missing_folders(Path(self.weights))

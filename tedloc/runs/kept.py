@@ -68,6 +68,11 @@ class Kept(Run):
         return UserError(f"{self.folder.name} is kept without its {what}; compute the run to see them")
 
 
+def opened(folder: Path) -> Run:
+    """The run in a folder, or what is kept of one in a file."""
+    return Kept(folder) if folder.suffix == ".zip" else Run(folder)
+
+
 def making() -> bool:
     """Whether this process computes what is to be kept."""
     return os.environ.get(MAKING) == "make"
@@ -99,6 +104,11 @@ def holds(request: Request) -> bool:
     return place.exists() and set(request.routes) <= Kept(place).metrics["routes"].keys()
 
 
+def of(request: Request) -> Kept | None:
+    """What is kept of a run, whether or not it is to be read."""
+    return Kept(file(request)) if holds(request) else None
+
+
 def is_live(request: Request) -> bool:
     """Whether the book computes the run even if its results are kept."""
     live = request.profile.live
@@ -110,19 +120,23 @@ def is_live(request: Request) -> bool:
 
 def read(request: Request) -> Kept | None:
     """The kept results of a run that need not be computed; None where it has to be."""
-    return None if is_live(request) or not holds(request) else Kept(file(request))
+    return None if is_live(request) else of(request)
 
 
 def common(groups: Mapping[str, Sequence[Request]]) -> dict[str, list[Request]]:
-    """The requests of those worlds that can be compared: of a profile with live methods the first world, and every
-    other one in which all that is asked for is kept."""
-    absent = {
-        request.seed
-        for group in groups.values()
-        for request in group
-        if request.profile.live is not None
-        and not making()
-        and request.seed != request.profile.seeds[0]
-        and not holds(request)
+    """The requests that can be had without hours of training: all in the first world; in the others those of worlds in
+    which every group is kept that is kept in any. A group that is kept in none stands with the first world alone.
+
+    All of them for a profile without live methods, and while evidence is made.
+    """
+    if making() or all(request.profile.live is None for group in groups.values() for request in group):
+        return {name: list(group) for name, group in groups.items()}
+    there = {
+        name: {request.seed for request in group if request.seed != request.profile.seeds[0] and holds(request)}
+        for name, group in groups.items()
     }
-    return {name: [request for request in group if request.seed not in absent] for name, group in groups.items()}
+    worlds = set.intersection(*filter(None, there.values())) if any(there.values()) else set()
+    return {
+        name: [r for r in group if r.seed == r.profile.seeds[0] or r.seed in worlds & there[name]]
+        for name, group in groups.items()
+    }

@@ -20,8 +20,8 @@ from tedloc import paths
 from tedloc.errors import UserError
 from tedloc.fingerprints import digest
 from tedloc.methods import Method
-from tedloc.runs.execute import execute
 from tedloc.runs import kept
+from tedloc.runs.execute import execute
 from tedloc.runs.run import Request, Run
 from tedloc.settings import Profile, override
 

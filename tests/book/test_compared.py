@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from tedloc import paper, profiles
-from tedloc.backbones import towers
 from tedloc.book import compared, report
 from tedloc.methods import METHODS, create
 from tedloc.runs import Run
@@ -61,17 +60,6 @@ def test_the_second_clip_changes_texts_and_teacher_of_the_aviary_alone():
     assert set(compared.hard_clip(profiles.get("smoke")).values()) == {"aviary/clip-hard"}
     assert compared.hard_clip(profiles.get("tiny-imagenet")) == {}
     assert compared.hard_clip(profiles.get("aviary", {"anchors.text": "minilm"})) == {}
-
-
-def test_all_is_varied_at_once_where_that_means_something(monkeypatch):
-    (asked,), words = compared.all_varied(profiles.get("aviary"))
-    assert words == "other images, encoder and CLIP"
-    assert (asked.profile.data.seed, asked.profile.encoder.name) == (1, "aviary/cnn-1")
-    assert asked.profile.anchors.text == asked.profile.pseudo_labels.clip == "aviary/clip-1"
-    monkeypatch.setattr(towers, "records", lambda: {"encoder": {}, "clip": {}})
-    (asked,), words = compared.all_varied(profiles.get("aviary"))
-    assert words == "other images" and asked.profile.encoder.name == "aviary/cnn" and asked.profile.data.seed == 1
-    assert compared.all_varied(profiles.get("smoke")) == compared.all_varied(profiles.get("cub")) == ([], "")
 
 
 def test_printed_numbers_stand_beside_the_methods_own():
