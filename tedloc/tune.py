@@ -4,9 +4,9 @@
     python -m tedloc.tune --profile cub --method tedloc --trials 40         # the paper's search
 
 Small profiles: every method has the same budget, 8 trials and 5 minutes of one core, whichever ends first: no trial is
-begun after that. Each trains for half the method's epochs at a point of its own grid (``SEARCH`` of its class), drawn by
-seed; the record of all trials ships with the package (``tedloc/tuning/``). A best value at an edge of its grid is said:
-then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate, momentum
+begun after that. Each trains for half the method's epochs at a point of its own grid (``SEARCH`` of its class), drawn
+by seed; the record of all trials ships with the package (``tedloc/tuning/``). A best value at an edge of its grid is
+said: then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate, momentum
 and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2.
 
 A trial is a folder, made once. Several processes or machines that share ``TEDLOC_RUNS`` may run the same command:
@@ -119,8 +119,8 @@ def search(
     jobs: int = 1,
     minutes: float = MINUTES,
 ) -> pd.DataFrame:
-    """The trials, one row each, the best first. jobs: processes on this machine; minutes: of a core, after which none is
-    begun"""
+    """The trials, one row each, the best first. jobs: processes on this machine; minutes: of a core, after which none
+    is begun"""
     if not open_data(profile.data, "val").boxed:
         raise UserError("the validation split has no boxes, so nothing says which settings are better; draw some")
     request = runs.Request(shortened(profile, method, share), method, seed, device or devices.default())

@@ -89,8 +89,8 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """(B, 3, H, W) -> (B, 128, H/8, W/8), whatever the size: a stem of stride 2 and three stages, of 48 channels at stride
-    4, 96 and 128 at stride 8. ``head`` tells attributes from the mean over the grid."""
+    """(B, 3, H, W) -> (B, 128, H/8, W/8), whatever the size: a stem of stride 2 and three stages, of 48 channels at
+    stride 4, 96 and 128 at stride 8. ``head`` tells attributes from the mean over the grid."""
 
     channels = (48, 96, 128)  # of the stages, where it may be tapped
     num_features, blocks = channels[-1], len(channels)

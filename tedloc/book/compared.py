@@ -43,8 +43,8 @@ class Row:
         return f"needs weights: {self.lacks}" if self.lacks else "runs"
 
     def requests(self, profile: Profile, seeds: Sequence[int]) -> list[runs.Request]:
-        """The runs it needs: one a seed, or, without chance and on images that are always the same, a single one for all;
-        none where it lacks something, be it in a seed's world alone."""
+        """The runs it needs, one a seed, also of a method without chance, since a seed is a world with images of its own;
+        none where it lacks something, be it in one world alone."""
         if self.lacks:
             return []
         routes = (self.route,) if self.route else ()

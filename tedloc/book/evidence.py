@@ -72,10 +72,14 @@ def _meter(folder: Path, route: str, split: str) -> LocalizationMeter:
     return kept.opened(folder).meter(route, split)
 
 
-def decisive(profile: Profile, side: Side) -> Side:
-    """The worlds of a side that verdicts come from: of drawn worlds those after the first, in which settings were chosen.
-    Where only that one is at hand it stays: then there is an interval over its images, and no verdict."""
-    return {world: found for world, found in side.items() if world in profile.judged} or dict(side)
+def decisive(profile: Profile, found: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """Of runs by name those that means and verdicts come from: of drawn worlds the ones after the first, in which
+    settings were chosen. A name that has that one alone keeps it: it gives an interval over images, and no verdict."""
+    later = {
+        name: [run for run in some if run.metrics["provenance"]["seed"] in profile.judged]
+        for name, some in found.items()
+    }
+    return {name: later[name] or list(some) for name, some in found.items()}
 
 
 def in_common(*sides: Side) -> tuple[Side, ...]:

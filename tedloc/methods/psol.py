@@ -6,8 +6,9 @@
 3. A separate classifier says what is in the box.
 
 Published: DenseNet161, fine-tuned as a whole, whose pooled features pass a layer of 512 units to the sigmoid; and
-EfficientNet-B7 as the classifier. Here the encoder is frozen unless ``whole`` is set; what is pooled from frozen features
-does not say where things are, so the regressor then sees the whole grid: a convolution, flattened. The classifier is the best at hand (:mod:`tedloc.methods.classifier`).
+EfficientNet-B7 as the classifier. Here the encoder is frozen unless ``whole`` is set; what is pooled from frozen
+features does not say where things are, so the regressor then sees the whole grid: a convolution, flattened. The
+classifier is the best at hand (:mod:`tedloc.methods.classifier`).
 """
 
 from dataclasses import dataclass

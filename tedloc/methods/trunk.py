@@ -1,6 +1,7 @@
 """The base of methods that were published with a convolutional network trained as a whole: PSOL and C2AM's regressor,
 BAS, DA-WSOL. Here the profile's encoder takes its place: frozen, or, with the setting ``whole``, trained along. On the
-aviary's validation split frozen was far better for the same minutes (BAS: 74 against 27 in MaxBoxAcc), so it is the default.
+aviary's validation split frozen was far better for the same minutes (BAS: 74 against 27 in MaxBoxAcc), so that is the
+default.
 """
 
 from torch import Tensor, nn

@@ -215,8 +215,8 @@ def memory(setting: str, value: int) -> Iterator[None]:
 
 
 def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW of all parameters that are to be trained; those of parts that say that they are ``pretrained`` at their
-    share of the rate. Raises ``UserError`` for any other kind."""
+    """SGD or AdamW of all parameters that are to be trained; those of ``pretrained`` parts at their share of the rate.
+    Raises ``UserError`` for any other kind."""
     choose("kind of optimiser", settings.kind, ("sgd", "adamw"))
     trunk = {p for part in model.modules() if getattr(part, "pretrained", False) for p in part.parameters()}
     parameters: list = [p for p in model.parameters() if p.requires_grad]
