@@ -18,11 +18,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALLED := $(VENV)/installed-from-lock
 MATHS := book/node_modules/mathjax/es5/tex-svg-full.js
 
-.PHONY: help book test browser maths format notebooks clean
+.PHONY: help book evidence test browser maths format notebooks clean
 
 help:
 	@echo "make book                 install, run all notebooks, build the book, print its first page's path"
 	@echo "make book PROFILE=smoke   the same in seconds a notebook: it shows that all runs, its numbers mean nothing"
+	@echo "make evidence             every world of every method and variant, kept for the book (hours; goes on when killed)"
 	@echo "make test                 install, check the layout, unit tests, all notebooks in the smoke profile"
 	@echo "make browser              open every page of the built book in a headless Chromium and check it"
 	@echo "make notebooks            write each notebooks/NAME.ipynb anew from NAME.py"
@@ -34,6 +35,10 @@ book: $(INSTALLED) maths
 	@$(VENV)/bin/python -m tedloc.book run --profile $(PROFILE)
 	@echo "== pages"
 	@$(VENV)/bin/python -m tedloc.book build
+
+evidence: $(INSTALLED)
+	@echo "== every world of every method, profile $(PROFILE)"
+	@$(VENV)/bin/python -m tedloc.book evidence --profile $(PROFILE)
 
 test: $(INSTALLED)
 	@echo "== layout"

@@ -6,8 +6,8 @@
 Small profiles: every method has the same budget, 8 trials and 5 minutes of one core, whichever ends first: no trial is
 begun after that. Each trains for half the method's epochs at a point of its own grid (``SEARCH`` of its class), drawn
 by seed; the record of all trials ships with the package (``tedloc/tuning/``). A best value at an edge of its grid is
-said: then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate, momentum
-and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2.
+said: then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate,
+momentum and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2.
 
 A trial is a folder, made once. Several processes or machines that share ``TEDLOC_RUNS`` may run the same command:
 each takes trials that nobody else has, and a killed one is taken up again from its last checkpoint.

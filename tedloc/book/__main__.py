@@ -1,12 +1,14 @@
 """The book: run its notebooks, then build its pages.
 
     python -m tedloc.book run [--profile aviary] [--only NAME] [--force] [-p KEY VALUE ...]
+    python -m tedloc.book evidence [--profile aviary] [--only NAME]
     python -m tedloc.book build
     python -m tedloc.book record
     python -m tedloc.book readme
     python -m tedloc.book picture
 
-``run`` executes the notebooks of the table of contents in order (those that read others last) and skips those whose
+``evidence`` computes every world of every method and variant, hours of work, and keeps it in ``tedloc/results/evidence``;
+killed, it goes on where it was. ``run`` executes the notebooks of the table of contents in order (those that read others last) and skips those whose
 result is current. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book``
 does both. ``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's
 tables from it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
@@ -27,6 +29,7 @@ from typing import Any
 from tedloc import paths, profiles
 from tedloc.book import chapters, findings, readme
 from tedloc.errors import UserError, command
+from tedloc.runs import kept
 from tedloc.training import devices
 
 GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a source
@@ -196,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar=("KEY", "VALUE"),
         help="a parameter of the notebooks; may be repeated",
     )
+    keeper = verbs.add_parser("evidence", help="compute all worlds of all methods and keep the results (hours)")
+    keeper.add_argument("--profile", default="aviary", help="default: %(default)s")
+    keeper.add_argument("--only", metavar="NAME", help="what one chapter asks for")
     verbs.add_parser("build", help="render the pages")
     verbs.add_parser("record", help="keep what the executed chapters found as tedloc/results/PROFILE.json")
     verbs.add_parser("readme", help="renew the README's tables from the stored results")
@@ -203,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.verb == "build":
         print(f"The book is ready; open {build()}")
+    elif chosen.verb == "evidence":
+        os.environ[kept.MAKING] = "make"  # the notebooks' kernels inherit it
+        run(chosen.profile, chosen.only, force=True)
     elif chosen.verb in ("record", "readme", "picture"):
         keep(chosen.verb)
     else:

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tedloc import paper, runs
-from tedloc.book import report
+from tedloc.book import evidence, report
+from tedloc.book.evidence import HALF
+from tedloc.data import open_data
 from tedloc.errors import UserError
 from tedloc.methods import create
 from tedloc.methods.registry import METHODS
+from tedloc.metrics import baselines
+from tedloc.metrics.meter import LocalizationMeter
+from tedloc.runs import kept
 from tedloc.settings import Profile
 
 # Methods of every kind that map the true class: from CLIP, from a classifier on the frozen encoder, without training,
@@ -43,7 +48,7 @@ class Row:
         return f"needs weights: {self.lacks}" if self.lacks else "runs"
 
     def requests(self, profile: Profile, seeds: Sequence[int]) -> list[runs.Request]:
-        """The runs it needs, one a seed, also of a method without chance, since a seed is a world with images of its own;
+        """The runs it needs, one a seed, also of a method without chance, since a seed is a world with its own images;
         none where it lacks something, be it in one world alone."""
         if self.lacks:
             return []
@@ -99,6 +104,62 @@ def teachers(profile: Profile) -> list[str]:
     made = {name: create(name, profile) for name in TEACHERS}
     able = [name for name, method in made.items() if method.applies() and not method.lacks()]
     return [*able, f"tedloc:{profile.pseudo_labels.teacher}"]
+
+
+def unseeing(
+    profile: Profile, names: tuple[str, str, str]
+) -> dict[str, tuple[LocalizationMeter, LocalizationMeter | None]]:
+    """What knows nothing of the image, by the names given, on test and validation: the best centred box, its size
+    chosen on validation, the full-image box (test alone), and a centred Gaussian."""
+    grid, step = profile.evaluation.grid, profile.evaluation.step
+    val, test = (open_data(profile.data, split) for split in ("val", "test"))
+    size = baselines.centre_box(val.boxes, val.sizes, grid)
+    centre = evidence.box_meter(size, test, grid), evidence.box_meter(size, val, grid)
+    full = evidence.box_meter(baselines.FULL_IMAGE, test, grid), None
+    gaussian = tuple(baselines.gaussian_meter(split, grid, step) for split in (test, val))
+    return dict(zip(names, (centre, full, gaussian), strict=True))
+
+
+def read(found: Sequence[runs.Run]) -> bool:
+    """Whether the first of a variant's runs is read from the results kept with the package, and not computed here."""
+    return isinstance(found[0], kept.Kept)
+
+
+def departures(
+    requests: Mapping[str, Sequence[runs.Request]], found: Mapping[str, Sequence[runs.Run]], metric: str = HALF
+) -> dict[str, tuple[float, float, float]]:
+    """Where a run computed here leaves what was kept of the same run, by name: (value here, low, high), the last two
+    the 95 % interval of the kept one over its images."""
+    gone = {}
+    for name, asked in requests.items():
+        if asked and not read(found[name]) and (stored := kept.of(asked[0])):
+            run = found[name][0]
+            low, high = evidence.interval({0: stored.meter()}, metric)
+            value = run.route(stored.routes[0])[metric]
+            if not low <= value <= high:
+                gone[name] = value, low, high
+    return gone
+
+
+def origin(profile: Profile, found: Mapping[str, Sequence[runs.Run]]) -> str:
+    """Where a chapter's numbers come from, in words: the worlds, how many rows were computed here, which were read."""
+    worlds = sorted({run.metrics["provenance"]["seed"] for some in found.values() for run in some})
+    if not profile.synthetic:
+        return f"Seeds {', '.join(map(str, worlds))}, on the same photos."
+    settled = [name for name, some in found.items() if some and read(some)]
+    here = [name for name, some in found.items() if some and not read(some)]
+    later = [world for world in worlds if world in profile.judged]
+    text = (
+        f"A seed is a *world*: it draws other images, takes other towers and starts from other weights. Settings were "
+        f"chosen in world {profile.seeds[0]}; "
+    )
+    text += (
+        f"means and verdicts come from {report.plural(len(later), 'world')} ({', '.join(map(str, later))})"
+        if later
+        else "no other world is at hand, so there are no verdicts"
+    )
+    text += f". In world {profile.seeds[0]} {len(here)} of {len(here) + len(settled)} rows were computed here"
+    return text + (f", and read from the results kept with the package: {', '.join(settled)}." if settled else ".")
 
 
 def hard_clip(profile: Profile) -> dict[str, str]:
