@@ -5,7 +5,7 @@
 
 ``CRITERIA`` say what "behaves" means; they were written down before any test image was looked at. For world 0 the same
 methods are run at every block of the encoder and of the ViT that took its place in the first edition. Results go to
-``tedloc/results/stand-in.json``, world by world; the chapter on the stand-in encoder reads them.
+``tedloc/results/evidence/stand-in.json``, world by world; the chapter on the stand-in encoder reads them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import Profile, override
 from tedloc.training.engine import seeded
 
-FILE = paths.PACKAGE / "results" / "stand-in.json"
+FILE = paths.EVIDENCE / "stand-in.json"
 METHODS = {"CAM": "cam", "DDT": "ddt", "BAS": "bas", "TeD-Loc": "tedloc"}
 TAPS = {"aviary/cnn": 3, "aviary/vit": 5}  # encoder -> number of its blocks
 BRIGHTEST = 0.1  # share of a map's pixels that "bright" means
@@ -80,7 +80,7 @@ def where_it_looks(cam: Trained, split: str) -> dict[str, float]:
 
 
 def probe(cam: Trained, split: str, steps: int = 200) -> float:
-    """MaxBoxAcc of a linear classifier of patches that was trained on the true masks of the training images: whether the
+    """MaxBoxAcc of a linear classifier of patches, trained on the true masks of the training images: whether the
     embeddings know the place at all."""
     train, images = cam.images("train"), cam.images(split)
     inputs = cam.front()(cam.input("train", np.arange(len(train))))

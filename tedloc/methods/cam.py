@@ -26,7 +26,7 @@ class LinearCAM(Trained):
 
     title = "CAM"
     SETTINGS = {
-        "small": CAMSettings(OptimiserSettings(learning_rate=0.05)),
+        "small": CAMSettings(OptimiserSettings(learning_rate=0.02)),
         "CUB": CAMSettings(OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01)),
         "ILSVRC": CAMSettings(OptimiserSettings(epochs=10, learning_rate=0.01)),
     }
