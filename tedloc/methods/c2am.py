@@ -153,7 +153,9 @@ class C2AM(PSOL):
     # regressor is PSOL's.
     SETTINGS = {
         "small": C2AMSettings(
-            optimiser=PSOL.SETTINGS["small"].optimiser, contrast=OptimiserSettings(epochs=5, learning_rate=0.03)
+            alpha=0.25,
+            optimiser=PSOL.SETTINGS["small"].optimiser,
+            contrast=OptimiserSettings(epochs=5, learning_rate=0.001),
         ),
         "CUB": C2AMSettings(
             width=64, optimiser=PSOL.SETTINGS["CUB"].optimiser, contrast=OptimiserSettings(epochs=20, batch_size=128)

@@ -141,7 +141,7 @@ class DiPS(Trained):
     uses = ("data", "encoder", "decoder")
     builds_on = ("cam",)
     SETTINGS = {
-        "small": DiPSSettings(kept=3),
+        "small": DiPSSettings(),
         # Epochs, batch and rate are not in our sources: TeD-Loc's, from the same group.
         "CUB": DiPSSettings(optimiser=OptimiserSettings(epochs=50, batch_size=16, learning_rate=0.01)),
         "ILSVRC": DiPSSettings(optimiser=OptimiserSettings(epochs=10, learning_rate=0.01)),

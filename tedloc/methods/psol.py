@@ -106,7 +106,7 @@ class PSOL(WithClassifier, FineTunedTrunk):
     # Published for ILSVRC: SGD, 1e-3, 6 epochs. There is no published code for CUB; we take the same rate
     # and, as its epochs are 200 times shorter, more of them. Batch sizes, momentum and weight decay are ours.
     SETTINGS = {
-        "small": RegressorSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=1e-3, weight_decay=0.1)),
+        "small": RegressorSettings(optimiser=OptimiserSettings(kind="adamw", learning_rate=3e-3, weight_decay=0.1)),
         "CUB": RegressorSettings(width=64, optimiser=OptimiserSettings(epochs=50, learning_rate=1e-3)),
         "ILSVRC": RegressorSettings(
             width=64, optimiser=OptimiserSettings(epochs=6, batch_size=256, learning_rate=1e-3)
