@@ -28,35 +28,34 @@ import pandas as pd
 from IPython.display import Markdown
 
 from tedloc import paper, plots, profiles, runs
-from tedloc.book import evidence, report
+from tedloc.book import compared, evidence, report
 
 plots.use_style()
 TERMS = {"L_KD": "kd", "P_CL": "patch", "I_CL": "image"}
 VARIANTS = ["L_KD", "P_CL", "I_CL", "L_KD + P_CL", "L_KD + I_CL", "P_CL + I_CL", "L_KD + P_CL + I_CL"]
 
 # %%
-# Every combination of the three losses: a term that is left out has the weight 0, all
-# else stays. Each is scored by the map of g and by that of the true class's anchor.
-P = profiles.get(profile)
-seeds = P.seeds if P.meaningful else P.seeds[:1]
-requests = {}
+# Every combination of the three losses, in every world: a term that is left out has
+# the weight 0. Each is scored by the map of g and by that of the true class's anchor.
+P, requests = profiles.get(profile), {}
 for name in VARIANTS:
     off = {f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name}
-    requests[name] = runs.grid(P, seeds=seeds, routes=("g", "anchor-true"), **off)
+    requests[name] = runs.grid(P, routes=("g", "anchor-true"), **off)
 found = runs.collect_named(requests)
+decided = evidence.decisive(P, found)  # means and verdicts, not of the first world
 
 # %% tags=["remove-input"]
 FITTING = {name: "g" if "P_CL" in name else "anchor-true" for name in VARIANTS}
-on = evidence.measured_on(P, found["L_KD"], threshold="oracle on test")
+HALF = evidence.HALF
+on = evidence.measured_on(P, decided["L_KD"], threshold="oracle on test")
 
 # %% tags=["remove-input"]
 lambdas = ", ".join(f"{term} {getattr(P.loss, field):g}" for term, field in TERMS.items())
 Markdown(
-    f"**What was run.** Profile `{P.name}`: each of the {len(VARIANTS)} combinations with "
-    f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, so {sum(map(len, found.values()))} "
-    f"runs of {report.plural(P.optimiser.epochs, 'epoch')}. A seed fixes the initial "
-    "weights, the order of the images and the sampled patches, so the same seed starts every combination "
-    f"from the same point. Weights of the terms that are on: {lambdas}; all else as in the profile."
+    f"**What was run.** Profile `{P.name}`: each of the {len(VARIANTS)} combinations, trained for "
+    f"{report.plural(P.optimiser.epochs, 'epoch')}. {compared.origin(P, found)} A seed fixes the initial weights, the "
+    "order of the images and the sampled patches, so every combination starts from the same point. Weights of the terms "
+    f"that are on: {lambdas}; all else as in the profile."
 )
 
 # %% [markdown]
@@ -78,39 +77,31 @@ Markdown(
 
 # %% tags=["remove-input"]
 masks = found["L_KD"][0].metrics.get("PxAP") is not None
-columns = {"MaxBoxAcc": "MaxBoxAcc@0.5", "Top-1 Loc": "Top-1 Loc", "Top-1 CL": "Top-1 CL"} | (
-    {"PxAP": "PxAP"} if masks else {}
-)
+columns = {"MaxBoxAcc": HALF, "Top-1 Loc": "Top-1 Loc", "Top-1 CL": "Top-1 CL"} | ({"PxAP": "PxAP"} if masks else {})
 in_paper = {name: paper.quoted(2, name, "MaxBoxAcc", "CUB") for name in VARIANTS}
 caption = "Table 2 with the missing combinations, by each variant's fitting map (%)."
 
 # %%
-# Table 2: the paper's three rows beside all seven of ours, one value a seed.
-rows = [
-    {
-        "row": name,
-        "column": column,
-        "paper": paper.quoted(2, name, column, "CUB"),
-        "ours": [run.route(FITTING[name])[metric] for run in found[name]],
-    }
-    for column, metric in columns.items()
-    for name in VARIANTS
-]
+# Table 2: the paper's three rows beside all seven of ours, one value a world.
+rows = []
+for column, metric in columns.items():
+    for name in VARIANTS:
+        ours = [run.route(FITTING[name])[metric] for run in decided[name]]
+        both = {"paper": paper.quoted(2, name, column, "CUB"), "ours": ours}
+        if P.synthetic:
+            both["here"] = found[name][0].route(FITTING[name])[metric]
+        rows.append({"row": name, "column": column, **both})
 report.comparison(rows, on, paper_dataset="CUB", caption=caption)
 
 # %% tags=["remove-input"]
-both = pd.DataFrame(
-    {
-        title: [report.measured([run.route(route)["MaxBoxAcc@0.5"] for run in found[name]]) for name in VARIANTS]
-        for title, route in (
-            ("g", "g"),
-            ("anchor, true class", "anchor-true"),
-        )
-    },
-    index=pd.Index(VARIANTS, name="losses"),
-)
-both["fitting map"] = ["g" if FITTING[name] == "g" else "anchor" for name in VARIANTS]
-centre = found["L_KD"][0].metrics["centre box"]["MaxBoxAcc@0.5"]
+WAYS = {"g": "map of g", "anchor-true": "anchor map, true class"}
+both = {}
+for name in VARIANTS:
+    both[name] = {("fitting map", ""): WAYS[FITTING[name]]}
+    for route, title in WAYS.items():
+        both[name] |= compared.over_worlds(P, found[name], title, lambda run, route=route: run.route(route)[HALF])
+both = pd.DataFrame.from_dict(both, orient="index").rename_axis("losses")
+centre = np.mean([run.metrics["centre box"][HALF] for run in decided["L_KD"]])
 report.plain_table(
     both,
     "MaxBoxAcc (%) by each way of getting a map. The best centred box of one size scores "
@@ -118,29 +109,27 @@ report.plain_table(
     provenance=on,
 )
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "MaxBoxAcc of every combination of the three losses: for each, the seeds and their mean for the map of g (circles) and for the anchor map (squares), filled where the map fits the combination; hollow diamonds are the paper's values on CUB, a dotted line the best centred box."}}
+# %% tags=["remove-input"] mystnb={"image": {"alt": "MaxBoxAcc of every combination of the three losses: for each, the worlds and their mean for the map of g (circles) and for the anchor map (squares), filled where the map fits the combination; hollow diamonds are the paper's values on CUB, a dotted line the best centred box."}}
 figure, ax = plt.subplots(figsize=(8.0, 4.6))
 position = np.arange(len(VARIANTS))
 for shift, route, marker, colour, label in (
     (-0.14, "g", "o", plots.PALETTE[0], "map of $g$"),
     (0.14, "anchor-true", "s", plots.PALETTE[4], "anchor map, true class"),
 ):
-    values = np.array([[run.route(route)["MaxBoxAcc@0.5"] for run in found[name]] for name in VARIANTS])
-    fits = np.array([FITTING[name] == route for name in VARIANTS])
-    ax.hlines(values.mean(1), position + shift - 0.1, position + shift + 0.1, color=colour, linewidth=3)
-    for i in range(values.shape[1]):
-        jitter = 0.05 * (i - (values.shape[1] - 1) / 2)
-        for chosen in (True, False):
-            ax.scatter(
-                (position + shift + jitter)[fits == chosen],
-                values[fits == chosen, i],
-                marker=marker,
-                s=34,
-                facecolor=colour if chosen else "white",
-                edgecolor=colour,
-                zorder=3,
-                label=label if chosen and i == 0 else None,
-            )
+    for place, name in zip(position + shift, VARIANTS):
+        values = [run.route(route)[HALF] for run in decided[name]]
+        fits = FITTING[name] == route
+        ax.hlines(np.mean(values), place - 0.1, place + 0.1, color=colour, linewidth=3)
+        ax.scatter(
+            place + 0.03 * (np.arange(len(values)) - (len(values) - 1) / 2),
+            values,
+            marker=marker,
+            s=30,
+            facecolor=colour if fits else "white",
+            edgecolor=colour,
+            zorder=3,
+        )
+    ax.scatter([], [], marker=marker, s=34, color=colour, label=label)
 ax.scatter(
     position,
     np.array(list(in_paper.values()), float),
@@ -166,7 +155,7 @@ figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols
 plt.show()
 
 # %% [markdown]
-# Filled points are the fitting map, hollow ones the other; a bar marks the mean of the seeds. Hollow
+# A point is a world. Filled points are the fitting map, hollow ones the other; a bar marks their mean. Hollow
 # diamonds are the paper's values on CUB, where it has any. Where a map comes from weights that no loss has
 # trained, its score says what the frozen encoder's features and the decoder's shape alone are worth, and
 # the dotted line what no image at all is worth.
@@ -182,17 +171,16 @@ def added(term: str, base: str) -> str:
     return next(name for name in VARIANTS if set(name.split(" + ")) == {term, *base.split(" + ")})
 
 
-def gain(more: str, fewer: str, key: str = "MaxBoxAcc@0.5") -> evidence.Difference:
-    return evidence.difference(
-        evidence.meters(found[more], FITTING[more]), evidence.meters(found[fewer], FITTING[fewer]), key
-    )
+def gain(more: str, fewer: str, key: str = HALF) -> evidence.Difference:
+    sides = evidence.paired(P, *((found[name], FITTING[name]) for name in (more, fewer)))
+    return evidence.difference(*sides, key)
 
 
 steps = [(term, base) for term in TERMS for base in VARIANTS if term not in base]
 gains = {}
 for term, base in steps:
     row = gains.setdefault(f"{term} added to {base}", {})
-    for title, key in (("MaxBoxAcc", "MaxBoxAcc@0.5"), ("Top-1 CL", "Top-1 CL")):
+    for title, key in (("MaxBoxAcc", HALF), ("Top-1 CL", "Top-1 CL")):
         found_gain = gain(added(term, base), base, key)
         row |= {
             (title, "gain (95 % interval)"): evidence.brief(found_gain),
@@ -216,7 +204,7 @@ def quoted(more: str, fewer: str) -> str:
     return f"paper, CUB: {in_paper[fewer]:g} to {in_paper[more]:g} ({gap} points). Here: "
 
 
-fitting = {name: evidence.meters(found[name], FITTING[name]) for name in VARIANTS}
+fitting = dict(zip(VARIANTS, evidence.paired(P, *((found[name], FITTING[name]) for name in VARIANTS))))
 evidence.verdicts(
     P,
     [

@@ -48,7 +48,6 @@ hard = compared.hard_clip(P)
 class_names = open_data(P.data, "train").class_names
 families = FAMILY_OF if P.data.name == "aviary" else None
 FAMILY_NAMES = [bird_name(Bird(*family, "plain", False)) for family in FAMILIES]
-seeds = P.seeds if P.meaningful else P.seeds[:1]
 text = class_text(P.anchors.text, class_names, P.anchors.template)
 reasons = {name: anchors.refusal(text, name) for name in NAMES}
 if len(text) <= text.shape[1]:
@@ -56,41 +55,43 @@ if len(text) <= text.shape[1]:
 planned = [name for name in (NAMES if P.meaningful else SHORT) if not reasons[name]]
 
 # %%
-# One TeD-Loc for each kind of anchors that these class names allow, all else alike;
-# three kinds once more with texts and pseudo-labels of the hard CLIP.
-requests = {}
+# One TeD-Loc for each kind of anchors that these class names allow, all else alike,
+# in every world; three kinds once more with texts and pseudo-labels of the hard CLIP.
+requests, harder = {}, {}
 for name in planned:
-    few = seeds if name in SHORT else seeds[:1]
-    changes = {"anchors__orthogonaliser": name, "routes": ("g",)}
-    requests[name] = runs.grid(P, seeds=few, **changes)
+    kind = {"anchors__orthogonaliser": name, "routes": ("g",)}
+    requests[name] = runs.grid(P, **kind)
     if hard and name in SHORT:
-        requests[f"hard {name}"] = runs.grid(P, seeds=few, **changes, **hard)
-found = runs.collect_named(requests)
+        harder[name] = compared.with_towers(runs.grid(P, **kind, **hard))
+found, found_hard = runs.collect_named(requests), runs.collect_named(harder)
+decided = evidence.decisive(P, found)  # means and verdicts, not of the first world
+decided_hard = evidence.decisive(P, found_hard)
 
 # %% tags=["remove-input"]
 classes, width = text.shape
 HARD = hard.get("anchors__text")
 if hard:
     hard_text = class_text(HARD, class_names, P.anchors.template)
-on = evidence.measured_on(P, found["qr_rows"], threshold="oracle on test")
+on = evidence.measured_on(P, decided["qr_rows"], threshold="oracle on test")
+on_hard = on | {"seeds": evidence.measured_on(P, decided_hard["qr_rows"])["seeds"]} if hard else None
+HALF = evidence.HALF
 
 # %% tags=["remove-input"]
-counted = f"{report.plural(len(seeds), 'seed')} each"
-if len(seeds) > 1 and set(planned) - set(SHORT):
-    counted = f"{len(seeds)} seeds for {', '.join(NAMES[name] for name in SHORT)}, and one for the others"
 second = (
-    f" Then {len(SHORT)} of them again with a second CLIP, `{HARD}`, whose training "
+    f"\n\nThen {len(SHORT)} of them again with a second CLIP, `{HARD}`, whose training "
     "captions named crown and wing bar mostly at random, so that the names of a family nearly coincide: their mean "
     f"cosine is {anchors.family_cosine(hard_text, families):.2f}, "
-    f"against {anchors.family_cosine(text, families):.2f} of the default."
+    f"against {anchors.family_cosine(text, families):.2f} of the default. A world needs a hard CLIP of its own; those rows "
+    f"are of {report.plural(len(on_hard['seeds']), 'world')} ({', '.join(map(str, on_hard['seeds']))}), "
+    f"and those of world {P.seeds[0]} were {'read' if compared.read(found_hard['qr_rows']) else 'computed here'}."
     if hard
     else ""
 )
 Markdown(
     f"**What was run.** Profile `{P.name}`: TeD-Loc with {len(planned)} kinds of anchors for {classes} class "
-    f"names in the {width} dimensions of the text encoder `{P.anchors.text}`, {counted}; nothing else "
-    f"differs between them.{second}"
-    + ("" if P.meaningful else " The smoke profile leaves out variants, seeds and class names to stay quick.")
+    f"names in the {width} dimensions of the text encoder `{P.anchors.text}`; nothing else differs between them. "
+    f"{compared.origin(P, {NAMES[name]: found[name] for name in planned})}{second}"
+    + ("" if P.meaningful else " The smoke profile leaves out kinds of anchors and class names to stay quick.")
 )
 
 # %% [markdown]
@@ -102,41 +103,48 @@ Markdown(
 
 # %% tags=["remove-input"]
 COLUMNS = {
-    "MaxBoxAcc": "MaxBoxAcc@0.5",
+    "MaxBoxAcc": HALF,
     "Top-1 CL": "Top-1 CL",
     "Top-1 Loc": "Top-1 Loc",
     "Top-5 Loc": "Top-5 Loc",
 }
 PRINTED = {"none": "without orthogonalization", "qr_rows": "with orthogonalization"}
-centre = found["qr_rows"][0].metrics["centre box"]["MaxBoxAcc@0.5"]
-box = {"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centre}
-caption = "Table 5 with all orthogonalisers and two controls (%). A value without ± is of one seed."
+centres = [run.metrics["centre box"][HALF] for run in decided["qr_rows"]]
+centre, here = np.mean(centres), found["qr_rows"][0].metrics["centre box"][HALF]
+box = {"row": "best centred box", "column": "MaxBoxAcc", "paper": None, "ours": centres}
+box |= {"here": here} if P.synthetic else {}
+caption = "Table 5 with all orthogonalisers and two controls (%). A value without ± is of one world."
 
 # %%
-# Table 5: the paper's two rows beside ours, one value a seed, or why there is none.
+# Table 5: the paper's number beside ours, one value a world, or why there is none.
 rows = []
 for column, metric in COLUMNS.items():
     for name, label in NAMES.items():
         printed = paper.quoted(5, PRINTED.get(name), column, "CUB")
-        ours = [run[metric] for run in found.get(name, ())] or reasons[name]
-        rows.append({"row": label, "column": column, "paper": printed, "ours": ours})
+        ours = [run[metric] for run in decided.get(name, ())] or reasons[name]
+        both = {"paper": printed, "ours": ours}
+        if P.synthetic:
+            both["here"] = found[name][0][metric] if name in found else None
+        rows.append({"row": label, "column": column, **both})
 report.comparison([*rows, box], on, paper_dataset="CUB", caption=caption)
 
 # %% tags=["remove-input"]
 if hard:
-    frame = pd.DataFrame(
-        {
-            column: [report.measured([run[key] for run in found[f"hard {name}"]]) for name in SHORT]
-            for column, key in COLUMNS.items()
-        },
-        index=pd.Index([NAMES[name] for name in SHORT], name="anchors"),
-    )
-    teacher = found["hard qr_rows"][0].metrics["teacher"]["MaxBoxAcc@0.5"]
+    frame = {
+        NAMES[name]: {
+            key: cell
+            for column, metric in COLUMNS.items()
+            for key, cell in compared.over_worlds(P, runs_of, column, lambda run, metric=metric: run[metric]).items()
+        }
+        for name, runs_of in found_hard.items()
+    }
+    teacher = np.mean([run.metrics["teacher"][HALF] for run in decided_hard["qr_rows"]])
+    beside = np.mean([run.metrics["centre box"][HALF] for run in decided_hard["qr_rows"]])
     shown = report.plain_table(
-        frame,
+        pd.DataFrame.from_dict(frame, orient="index").rename_axis("anchors"),
         f"The hard case (%): texts and pseudo-labels from {HARD}. Its own maps score "
-        f"{report.number(teacher)} MaxBoxAcc, the best centred box {report.number(centre)}.",
-        provenance=on,
+        f"{report.number(teacher)} MaxBoxAcc, the best centred box {report.number(beside)}.",
+        provenance=on_hard,
     )
 else:
     shown = Markdown("The hard CLIP is one of the aviary's shipped towers; this profile has no such pair.")
@@ -146,15 +154,13 @@ shown
 # The two CLIPs differ in the maps that they teach with as well as in their texts, so the blocks are to be
 # read inside themselves: each compares kinds of anchors with everything else held fixed.
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels, classification and localization: for every kind of anchors the seeds as hollow marks and their mean as a filled one, one colour and marker for each CLIP; in the right panel a dotted line is the best centred box."}}
-blocks = {P.anchors.text: ("", list(planned))} | ({HARD: ("hard ", list(SHORT))} if hard else {})
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Two panels, classification and localization: for every kind of anchors the worlds as hollow marks and their mean as a filled one, one colour and marker for each CLIP; in the right panel a dotted line is the best centred box."}}
+blocks = {P.anchors.text: decided} | ({HARD: decided_hard} if hard else {})
 figure, axes = plt.subplots(1, 2, figsize=(9.0, 1.6 + 0.42 * len(planned)), sharey=True)
 for ax, column in zip(axes, ("Top-1 CL", "MaxBoxAcc")):
-    for shift, marker, colour, (model, (prefix, names)) in zip(
-        (-0.13, 0.13), "os", (plots.PALETTE[0], plots.PALETTE[1]), blocks.items()
-    ):
-        for name in names:
-            values = [run[COLUMNS[column]] for run in found[prefix + name]]
+    for shift, marker, colour, (model, block) in zip((-0.13, 0.13), "os", plots.PALETTE, blocks.items()):
+        for name, runs_of in block.items():
+            values = [run[COLUMNS[column]] for run in runs_of]
             row = planned.index(name) + (shift if hard else 0)
             ax.hlines(row, min(values), max(values), color=colour, linewidth=2, alpha=0.5)
             ax.scatter(
@@ -173,7 +179,7 @@ for ax, column in zip(axes, ("Top-1 CL", "MaxBoxAcc")):
                 s=70,
                 color=colour,
                 zorder=4,
-                label=model if name == names[0] else None,
+                label=model if name == planned[0] else None,
             )
     if column == "MaxBoxAcc":
         ax.axvline(centre, color="#666666", linewidth=1.2, linestyle=":", label="best centred box")
@@ -189,7 +195,7 @@ figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", 
 plt.show()
 
 # %% [markdown]
-# Filled marks are means over seeds, hollow ones single seeds.
+# Filled marks are means over worlds, hollow ones single worlds.
 #
 # ## What orthogonalizing does to the anchors
 #
@@ -367,27 +373,25 @@ plt.show()
 
 
 # %% tags=["remove-input"]
-def compare(ours: str, theirs: str, metric: str) -> evidence.Difference:
-    pairs = min(len(found[ours]), len(found[theirs]))
-    return evidence.difference(*(evidence.meters(found[name][:pairs]) for name in (ours, theirs)), metric)
+def compare(block: dict[str, list[runs.Run]], ours: str, theirs: str, metric: str) -> evidence.Difference:
+    return evidence.difference(*evidence.paired(P, (block[ours], None), (block[theirs], None)), metric)
 
 
 judged = []
-for prefix, suffix, where in (("", "", P.anchors.text), ("hard ", "-hard", HARD))[: 1 + bool(hard)]:
-    rows, plain, random = (f"{prefix}{name}" for name in ("qr_rows", "none", "random"))
+for block, suffix, where in ((found, "", P.anchors.text), (found_hard, "-hard", HARD))[: 1 + bool(hard)]:
     for claim, other, metric in (
-        ("orthogonal-cl", plain, "Top-1 CL"),
-        ("orthogonal-loc", plain, "MaxBoxAcc@0.5"),
-        ("text-matters-cl", random, "Top-1 CL"),
-        ("text-matters-loc", random, "MaxBoxAcc@0.5"),
+        ("orthogonal-cl", "none", "Top-1 CL"),
+        ("orthogonal-loc", "none", HALF),
+        ("text-matters-cl", "random", "Top-1 CL"),
+        ("text-matters-loc", "random", HALF),
     ):
-        against = "random directions" if other == random else "text as it is"
+        against = "random directions" if other == "random" else "text as it is"
         before = f"{metric}, texts of {where}, QR rows minus {against}: "
-        judged.append(evidence.judge(claim + suffix, compare(rows, other, metric), before))
+        judged.append(evidence.judge(claim + suffix, compare(block, "qr_rows", other, metric), before))
 for claim, name in (("qr-cols-cl", "qr_cols"), ("polar-cl", "polar")):
     if name in found:
         before = f"Top-1 CL, {NAMES[name]} minus QR rows: "
-        judged.append(evidence.judge(claim, compare(name, "qr_rows", "Top-1 CL"), before))
+        judged.append(evidence.judge(claim, compare(found, name, "qr_rows", "Top-1 CL"), before))
 with_qr, without = (
     {column: paper.quoted(5, PRINTED[name], column, "CUB") for column in COLUMNS} for name in ("qr_rows", "none")
 )
@@ -397,6 +401,5 @@ evidence.verdicts(
     judged,
     f"The paper's gain on CUB: {report.number(gain, 1, signed=True)} points of Top-1 CL, "
     f"{report.number(drop, 1, signed=True)} of MaxBoxAcc. Here on {on['dataset']}"
-    + (", synthetic images" if P.synthetic else "")
-    + f", {counted}.",
+    + (", synthetic images." if P.synthetic else "."),
 )

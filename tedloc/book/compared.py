@@ -1,12 +1,13 @@
 """All compared methods under one profile: the rows of Table 1, the runs behind them, and what the paper and the
 methods' own publications print beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from tedloc import paper, runs
+from tedloc.backbones import towers
 from tedloc.book import evidence, report
 from tedloc.book.evidence import HALF
 from tedloc.data import open_data
@@ -169,6 +170,30 @@ def hard_clip(profile: Profile) -> dict[str, str]:
     if not profile.anchors.text == profile.pseudo_labels.clip == "aviary/clip":
         return {}
     return {"anchors__text": name, "pseudo_labels__clip": name}
+
+
+def with_towers(requests: Iterable[runs.Request]) -> list[runs.Request]:
+    """The requests that can be had: for worlds whose aviary towers ship with the package, or whose results are kept.
+    Not every world has a hard CLIP."""
+    shipped = {f"aviary/{name}" for name in towers.records()}
+
+    def named(profile: Profile) -> set[str]:
+        every = (profile.encoder.name, profile.anchors.text, profile.pseudo_labels.clip)
+        return {name for name in every if name.startswith("aviary/")}
+
+    return [request for request in requests if named(request.profile) <= shipped or kept.holds(request)]
+
+
+def over_worlds(
+    profile: Profile, found: Sequence[runs.Run], title: str, value: Callable[[runs.Run], float]
+) -> dict[tuple[str, str], str]:
+    """Cells of a table's row: a value's mean ± sd over the worlds that decide and, where worlds are drawn, beside it
+    the first world's. found: all runs of one variant, the first world's first"""
+    (decided,) = evidence.decisive(profile, {title: found}).values()
+    cells = {(title, "mean ± sd"): report.measured([value(run) for run in decided])}
+    if profile.synthetic:
+        cells[title, f"world {profile.seeds[0]}"] = report.number(value(found[0]))
+    return cells
 
 
 def beside_own(methods: Iterable[str]) -> pd.DataFrame:

@@ -82,6 +82,16 @@ def decisive(profile: Profile, found: Mapping[str, Sequence[Run]]) -> dict[str, 
     return {name: later[name] or list(some) for name, some in found.items()}
 
 
+def paired(profile: Profile, *variants: tuple[Sequence[Run], str | None]) -> list[Side]:
+    """Variants, each its runs and a route, as sides that can be compared: in the same worlds, of those that all have
+    the ones that decide. Where one has the first world alone it is that one for all, and there is no verdict."""
+    worlds = set.intersection(*({run.metrics["provenance"]["seed"] for run in some} for some, _ in variants))
+    shared = {
+        n: [run for run in some if run.metrics["provenance"]["seed"] in worlds] for n, (some, _) in enumerate(variants)
+    }
+    return [meters(some, variants[n][1]) for n, some in decisive(profile, shared).items()]
+
+
 def in_common(*sides: Side) -> tuple[Side, ...]:
     """The sides, each in the worlds that all of them have."""
     worlds = set.intersection(*map(set, sides))

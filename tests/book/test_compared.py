@@ -1,10 +1,11 @@
 """Tables name every method once, and say what a machine lacks instead of leaving a method out in silence."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from tedloc import paper, profiles
+from tedloc import paper, profiles, runs
 from tedloc.book import compared, report
 from tedloc.methods import METHODS, create
 from tedloc.runs import Run
@@ -32,8 +33,8 @@ def test_a_method_whose_weights_are_missing_asks_for_no_run():
     assert row.requests(cub, (0, 1)) == []
     assert len(replace(row, lacks=None, method="cam").requests(profiles.get("smoke"), (0, 1))) == 2
     unseeded = replace(row, lacks=None, method="clip-es", route="pred", seeded=False)
-    (request,) = unseeded.requests(profiles.get("smoke"), (0, 1))
-    assert request.routes == ("pred",)
+    asked = unseeded.requests(profiles.get("smoke"), (0, 1))
+    assert [(request.seed, request.routes) for request in asked] == [(0, ("pred",)), (1, ("pred",))]
 
 
 def test_the_papers_one_row_of_a_method_stands_beside_its_first_row_only():
@@ -60,6 +61,26 @@ def test_the_second_clip_changes_texts_and_teacher_of_the_aviary_alone():
     assert set(compared.hard_clip(profiles.get("smoke")).values()) == {"aviary/clip-hard"}
     assert compared.hard_clip(profiles.get("tiny-imagenet")) == {}
     assert compared.hard_clip(profiles.get("aviary", {"anchors.text": "minilm"})) == {}
+
+
+def test_worlds_without_a_hard_clip_are_left_out_unless_their_results_are_kept(monkeypatch):
+    aviary = profiles.get("aviary")
+    asked = runs.grid(aviary, seeds=(0, 1), **compared.hard_clip(aviary))
+    monkeypatch.setattr(compared.towers, "records", lambda: dict.fromkeys(("cnn", "cnn-1", "clip-1", "clip-hard")))
+    monkeypatch.setattr(compared.kept, "holds", lambda request: False)
+    assert [request.seed for request in compared.with_towers(asked)] == [0]
+    monkeypatch.setattr(compared.kept, "holds", lambda request: request.seed == 1)
+    assert [request.seed for request in compared.with_towers(asked)] == [0, 1]
+    photos = profiles.get("tiny-imagenet")  # no tower of the aviary's
+    assert len(compared.with_towers(runs.grid(photos))) == len(photos.seeds)
+
+
+def test_the_first_world_stands_beside_the_mean_over_the_others():
+    found = [SimpleNamespace(metrics={"provenance": {"seed": w}}, value=v) for w, v in enumerate((9.0, 2.0, 4.0))]
+    cells = compared.over_worlds(profiles.get("aviary"), found, "A", lambda run: run.value)
+    assert cells == {("A", "mean ± sd"): "3.0 ± 1.4 (n=2)", ("A", "world 0"): "9.0"}
+    cells = compared.over_worlds(profiles.get("tiny-imagenet"), found, "A", lambda run: run.value)
+    assert cells == {("A", "mean ± sd"): "5.0 ± 3.6 (n=3)"}
 
 
 def test_printed_numbers_stand_beside_the_methods_own():

@@ -1,5 +1,7 @@
 """What the notebooks' verdicts rest on: sides, subsets, and claims from the file that are decided together."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,16 @@ def test_runs_of_one_variant_are_a_side_by_their_seed(small_run):
     assert list(evidence.meters([run])) == [run.metrics["provenance"]["seed"]]
     with pytest.raises(UserError, match="same seed"):
         evidence.meters([run, run])
+
+
+def test_variants_are_compared_in_worlds_that_all_have_and_not_in_the_first_unless_it_is_all(monkeypatch):
+    monkeypatch.setattr(evidence, "meter", lambda run, route, split: route)
+    every, few, first = (
+        [SimpleNamespace(metrics={"provenance": {"seed": world}}) for world in worlds]
+        for worlds in ((0, 1, 2, 3), (0, 2, 3), (0,))
+    )
+    assert evidence.paired(AVIARY, (every, "g")) == [{1: "g", 2: "g", 3: "g"}]
+    assert evidence.paired(AVIARY, (every, "g"), (few, None)) == [{2: "g", 3: "g"}, {2: None, 3: None}]
+    assert evidence.paired(AVIARY, (every, "g"), (first, "true")) == [{0: "g"}, {0: "true"}]
+    photos = profiles.get("tiny-imagenet")  # no worlds are drawn: the first seed is as good as the others
+    assert [list(side) for side in evidence.paired(photos, (few[:2], "g"), (few[:2], "g"))] == [[0, 2]] * 2
