@@ -72,7 +72,7 @@ class DDTSettings:
     """whiten: of the variant ``ddt:whitened`` alone: so much of the identity is added to the covariance of all training
     patches before embeddings are whitened by it."""
 
-    whiten: float = 0.1
+    whiten: float = 0.0001
 
 
 class DDT(WithClassifier):
