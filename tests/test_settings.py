@@ -142,3 +142,15 @@ def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default
 )
 def test_checkpoints_of_the_first_edition_still_carry_the_key_of_their_settings(method, key):
     assert fingerprints.digest(create(method, profiles.get("aviary")).settings()).startswith(key)
+
+
+def test_a_world_draws_other_images_and_takes_other_towers_of_the_aviary_alone():
+    profile, photos = profiles.get("aviary"), profiles.get("photos")
+    third = profile.in_world(3)
+    assert (third.data.seed, third.encoder.name) == (3, "aviary/cnn-3")
+    assert third.anchors.text == third.pseudo_labels.clip == "aviary/clip-3"
+    assert profile.in_world(0) == profile and photos.in_world(3) == photos
+    assert override(profile, {"anchors.text": "minilm"}).in_world(1).anchors.text == "minilm"
+    assert profile.judged == profile.seeds[1:] and photos.judged == photos.seeds
+    asked = runs.grid(profile, seeds=(0, 3))
+    assert [(request.seed, request.profile.data.seed) for request in asked] == [(0, 0), (3, 3)]

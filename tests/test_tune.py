@@ -22,6 +22,27 @@ def test_points_are_drawn_by_seed_from_the_methods_own_grid():
     assert first[:2] == tune.points(PROFILE, "cam", 2, seed=1)
 
 
+def test_no_trial_is_begun_once_the_minutes_are_used(monkeypatch):
+    monkeypatch.setattr(tune.runs, "ready", lambda request: LinearCAM(request.profile))
+    monkeypatch.setattr(LinearCAM, "share", lambda method: None)
+    monkeypatch.setattr(
+        tune, "trial", lambda request, point, wait=True: {"seconds": 40.0} | dict.fromkeys(tune.CRITERION, 1.0)
+    )
+    assert len(tune.search(PROFILE, "cam", trials=4, device="cpu", minutes=1.0)) == 2
+    assert len(tune.search(PROFILE, "cam", trials=4, device="cpu", minutes=9.0)) == 4
+
+
+def test_a_best_value_at_the_edge_of_its_grid_is_named():
+    name = "methods.cam.optimiser.learning_rate"
+    assert tune.on_edge(PROFILE, "cam", {name: 0.1}) == [name] and tune.on_edge(PROFILE, "cam", {name: 0.05}) == []
+
+
+def test_tedlocs_lambdas_are_searched_in_small_profiles_too_and_all_ones_are_tried():
+    first, *rest = tune.points(PROFILE, "tedloc", 8)
+    assert all(first[name] == 1 for name in tune.LAMBDAS)
+    assert all(0 < point[name] <= 1 for point in rest for name in tune.LAMBDAS)
+
+
 def test_at_full_size_the_papers_ranges_are_searched():
     found = tune.points(profiles.get("cub"), "tedloc", 200)
     rates = [p["optimiser.learning_rate"] for p in found]

@@ -193,6 +193,24 @@ def test_the_aviary_encoder_gives_a_grid_of_8_pixel_patches():
     assert larger(torch.zeros(1, 3, 96, 96)).shape == (1, encoder.dim, 12, 12)
 
 
+@pytest.mark.parametrize(
+    "name, shapes", [("aviary/cnn", [(48, 20), (96, 10), (128, 10)]), ("aviary/vit", [(128, 10)] * 5)]
+)
+def test_an_encoder_can_be_tapped_at_every_block_and_the_last_is_the_whole(name, shapes):
+    x = load_encoder(name).preprocess(noise(2, 80, 80))
+    for tap, (dim, side) in enumerate(shapes, 1):
+        encoder = load_encoder(name, tap=tap)
+        assert encoder(x).shape == (2, encoder.dim, side, side) and encoder.dim == dim
+    torch.testing.assert_close(encoder(x), load_encoder(name)(x))
+    with pytest.raises(UserError, match=f"encoder.tap is 9; {name} has {len(shapes)} blocks, the first is 1"):
+        load_encoder(name, tap=9)
+
+
+def test_an_encoder_without_blocks_is_not_tapped():
+    with pytest.raises(UserError, match="'efficientnet-lite0' has no blocks to tap"):
+        load_encoder("efficientnet-lite0", weights="random", tap=1)
+
+
 # Wrong settings
 
 
@@ -200,7 +218,7 @@ def test_the_aviary_encoder_gives_a_grid_of_8_pixel_patches():
     "name, settings, sentence",
     [
         ("eva", {}, "unknown encoder 'eva'; choose one of: .*efficientnet-lite0"),
-        ("aviary/clip", {}, "unknown shipped encoder 'clip'; choose one of: encoder"),
+        ("aviary/clip", {}, "unknown shipped cnn 'clip'; choose one of: cnn"),
         ("timm/vit_teeny", {}, "timm has no model 'vit_teeny'.*timm/vit_"),
         (f"{VIT}.nowhere", {}, "unknown weights of timm's vit_tiny_patch16_224 'nowhere'"),
         (VIT, {"image_size": 100, "weights": "random"}, "image_size is 100; .* multiple of 16"),

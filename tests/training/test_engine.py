@@ -87,6 +87,15 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_in_the_same_numbers(tmp_pat
     assert numbers(whole) == numbers(cut)
 
 
+def test_layers_that_come_trained_learn_at_their_share_of_the_rate():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    net[0].pretrained = True
+    optimiser = engine.make_optimiser(net, replace(SETTINGS, learning_rate=0.1, trunk=0.1))
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert [round(rates[id(p)], 6) for p in net.parameters()] == [0.01, 0.01, 0.1, 0.1]
+    assert len(engine.make_optimiser(net, SETTINGS).param_groups) == 1
+
+
 def test_the_log_says_what_was_learnt_how_fast_and_how_long_it_will_take(tmp_path):
     engine.train(model(), stepper(), len(X), replace(SETTINGS, checkpoint_minutes=0), 0, tmp_path)
     every = {"epoch", "loss", "CE", "learning_rate", "images_per_second", "seconds"}
