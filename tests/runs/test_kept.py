@@ -1,4 +1,4 @@
-"""Results that are kept with the package: small, exact for every metric that verdicts need, read instead of computed."""
+"""Results that are kept with the package: small, exact for all metrics that verdicts need, read and not computed."""
 
 from dataclasses import replace
 
