@@ -93,7 +93,7 @@ class BAS(FineTunedTrunk):
     title = "BAS"
     paper_row = "BAS"
     SETTINGS = {
-        "small": BASSettings(area=2.0),
+        "small": BASSettings(area=0.8, optimiser=OptimiserSettings(learning_rate=0.005)),
         # k = 200 (all classes of CUB), 100 and 9 epochs, rate 1e-3 and ten times that for new layers:
         # published; here all layers are new. Not in our sources: width, batch size, k on ILSVRC (CUB's).
         "CUB": BASSettings(width=512, top=200, optimiser=OptimiserSettings(epochs=100, learning_rate=0.01)),

@@ -158,7 +158,7 @@ class DAWSOL(FineTunedTrunk):
     title = "DA-WSOL"
     paper_row = "DA-WSOL"
     SETTINGS = {
-        "small": DASettings(mu=0.1, optimiser=OptimiserSettings(epochs=6, learning_rate=0.01)),
+        "small": DASettings(mu=30.0, optimiser=OptimiserSettings(epochs=6, learning_rate=0.03)),
         # rate 1e-3: published (OpenImages). Epochs: not in our sources, TeD-Loc's.
         "CUB": DASettings(optimiser=OptimiserSettings(epochs=50, batch_size=32, learning_rate=1e-3)),
         "ILSVRC": DASettings(optimiser=OptimiserSettings(epochs=10, batch_size=32, learning_rate=1e-3)),
