@@ -101,7 +101,7 @@ def test_the_record_is_read_with_settings_in_words_and_the_chosen_trial_of_each_
     assert set(found.loc[found["chosen"], "method"]) == set(found["method"])
     for _, trials in found.groupby("method"):
         assert trials.loc[trials["chosen"], "criterion"].eq(trials["criterion"].max()).all()
-    assert "learning_rate 0.02, area 2.0" in set(found.loc[found["method"] == "bas", "settings"])
+    assert "learning_rate 0.005, area 0.8" in set(found.loc[found["method"] == "bas", "settings"])
     assert not found["settings"].str.contains("{").any()
     assert tune._words('{"methods.da-wsol.width": null}') == "width none"
 
