@@ -129,8 +129,8 @@ def tapped(encoder: Encoder, tap: int) -> Encoder:
         raise UserError(
             f"encoder.tap is {tap}, but {encoder.name!r} has no blocks to tap; unset it, or take a plain ViT"
         )
-    blocks = encoder.body.blocks
-    count = blocks if isinstance(blocks, int) else len(blocks)
+    body = encoder.body
+    count = body.depth if isinstance(body, towers.ResidualNet) else len(body.blocks)
     if not 1 <= tap <= count:
         raise UserError(f"encoder.tap is {tap}; {encoder.name} has {count} blocks, the first is 1")
     encoder.tap = tap

@@ -93,7 +93,7 @@ class ResidualNet(nn.Module):
     stride 4, 96 and 128 at stride 8. ``head`` tells attributes from the mean over the grid."""
 
     channels = (48, 96, 128)  # of the stages, where it may be tapped
-    num_features, blocks = channels[-1], len(channels)
+    num_features, depth = channels[-1], len(channels)
 
     def __init__(self):
         super().__init__()
@@ -111,7 +111,7 @@ class ResidualNet(nn.Module):
         return x
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.stage(x, self.blocks)
+        return self.stage(x, self.depth)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, attributes) logits, see ``HEAD_GROUPS``."""

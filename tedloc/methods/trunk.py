@@ -31,7 +31,7 @@ class EarlyTrunk(Trunk):
 
     def __init__(self, encoder: Encoder, stages: int):
         super().__init__(tapped(encoder, stages))
-        for stage in range(stages + 1, encoder.body.blocks + 1):
+        for stage in range(stages + 1, encoder.body.depth + 1):
             setattr(encoder.body, f"stage{stage}", nn.Identity())
 
 
@@ -43,7 +43,7 @@ class LateTrunk(nn.Module):
     def __init__(self, encoder: Encoder, stages: int):
         super().__init__()
         body = encoder.body.requires_grad_(True)
-        self.layers = nn.Sequential(*(getattr(body, f"stage{n}") for n in range(stages + 1, body.blocks + 1)))
+        self.layers = nn.Sequential(*(getattr(body, f"stage{n}") for n in range(stages + 1, body.depth + 1)))
         self.dim = body.num_features
         self.eval()
 
