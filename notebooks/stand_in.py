@@ -85,7 +85,7 @@ report.plain_table(
 # The same methods at every block of the encoder, and of the transformer that took its place in the first edition, which
 # is still what TS-CAM and its successors start from, as they start from DeiT-S.
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "MaxBoxAcc on validation images of four methods against the block whose output they see, on the left for the residual network, on the right for the transformer of the first edition; a dotted line is the best centred box."}}
+# %% tags=["remove-input"] mystnb={"image": {"alt": "MaxBoxAcc on validation images of three methods against the block whose output they see, on the left for the residual network, on the right for the transformer of the first edition; a dotted line is the best centred box."}}
 measured = stored["0"]["measured"]
 taps = pd.DataFrame(
     [

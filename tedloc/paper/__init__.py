@@ -75,11 +75,14 @@ class Claim:
         return self.source == OWN
 
 
+CLAIM_COLUMNS = ("id", "chapter", "source", "claim", "sentence", "metric", "for", "against")  # in the fields' order
+
+
 @cache
 def claims() -> dict[str, Claim]:
     """Every claim by its id, in the chapters' order."""
     return {
-        row["id"]: Claim(*list(row.values())[:-1], images=row["images"] == "yes")  # columns in the fields' order
+        row["id"]: Claim(*(row[name] for name in CLAIM_COLUMNS), images=row["images"] == "yes")
         for row in _records("claims")
     }
 
