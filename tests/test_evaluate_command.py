@@ -1,6 +1,7 @@
 """``python -m tedloc.evaluate``: the figures of folders that other code wrote, and one sentence for each bad input."""
 
 import json
+import os
 import subprocess
 import sys
 import unicodedata
@@ -12,6 +13,7 @@ import pytest
 import reference_protocol as reference
 
 from tedloc import evaluate
+from tedloc.metrics import scoring
 
 IDS = [f"{kind}/{n:02d}.jpg" for kind in ("ant", "bee") for n in range(4)]
 LABELS = np.repeat([0, 5], 4)  # two of six classes
@@ -143,6 +145,17 @@ def test_per_image_file_has_a_line_an_image(folder):
     folder.run("--per-image", folder.root / "images.csv")
     table = pd.read_csv(folder.root / "images.csv")
     assert sorted(table["id"]) == sorted(IDS)
+
+
+def test_the_next_files_are_announced_before_the_ones_at_hand_are_scored(folder, monkeypatch):
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("this system takes no advice about files")
+    order, announce, score_chunk = [], scoring._announce, scoring.score_chunk
+    monkeypatch.setattr(scoring, "CHUNK", 3)
+    monkeypatch.setattr(scoring, "_announce", lambda work: (order.append("announced"), announce(work)))
+    monkeypatch.setattr(scoring, "score_chunk", lambda work: (order.append("scored"), score_chunk(work))[1])
+    folder.run()
+    assert order == ["announced", "announced", "scored"] * 1 + ["announced", "scored"] * 2  # the last is None
 
 
 def test_result_does_not_depend_on_workers_and_the_module_runs_as_a_command(folder):

@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -80,12 +81,38 @@ def score(work: Work, workers: int = 1, title: str = "scoring") -> tuple[Localiz
     """Score all images, on ``workers`` processes, with a progress bar. The result does not depend on ``workers``."""
     meter, gaussian = LocalizationMeter(grid=work.grid, step=work.step), None
     with tqdm(total=len(work.files), desc=title, unit="map") as bar:
-        for state, histogram in _results(work.chunks(), workers):
+        for state, histogram in _results(announced(work.chunks()), workers):
             meter.merge(LocalizationMeter.from_state(state))
             if histogram is not None:
                 gaussian = histogram if gaussian is None else gaussian + histogram
             bar.update(len(state["ids"]))
     return meter, gaussian
+
+
+def announced(chunks: Iterator["Work"]) -> Iterator["Work"]:
+    """The chunks; of each, and of the one after it, the system is told that its files are about to be read, so that a
+    disk works while boxes are found."""
+    current = next(chunks, None)
+    _announce(current)
+    while current is not None:
+        following = next(chunks, None)
+        _announce(following)
+        yield current
+        current = following
+
+
+def _announce(work: Work | None) -> None:
+    if work is None or not hasattr(os, "posix_fadvise"):
+        return
+    for file in work.files:
+        try:
+            opened = os.open(file, os.O_RDONLY)
+        except OSError:
+            continue  # whoever reads it says what is wrong
+        try:
+            os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(opened)
 
 
 def _results(chunks: Iterator[Work], workers: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
