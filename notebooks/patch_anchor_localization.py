@@ -50,7 +50,7 @@ VARIANTS = {
 # variants, in which nothing is trained.
 P = profiles.get(profile)
 clip = P.pseudo_labels.teacher == "clip-es"
-requests = {"TeD-Loc": runs.grid(P)}
+requests = {"TeD-Loc": runs.grid(P, routes=("g", "anchor-true", "anchor-pred"))}
 for name, method in VARIANTS.items() if clip else ():
     requests[name] = runs.grid(P, method=method)
 found = runs.collect_named(requests)

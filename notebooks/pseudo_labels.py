@@ -374,7 +374,7 @@ Markdown(
 # ## Who teaches
 #
 # "Generally, any CAM-based model can be used" (section 3.1). So each method below that maps the true class takes the
-# teacher's place, under its own settings and with its own run, and last of all TeD-Loc itself, taught as above. A
+# teacher's place, under its own settings and with its own run, and TeD-Loc itself, taught as above. A
 # teacher is a run of its own, made before its student's. In the aviary CLIP-ES stands in two rows: with the background
 # words of its authors, and with the renderer's.
 
