@@ -45,16 +45,17 @@ plots.use_style()
 OURS, PLAIN = "TeD-Loc", "CAM"
 
 # %%
-# The rows of Table 1 whose weights are here, and controls, in every world. What was computed is read.
+# The rows of Table 1 whose weights are here, and controls, in every world.
 P = profiles.get(profile, settings)
 rows, requests = compared.rows(P), {}
 TEACHER, TEACHER_PRED = (row.label for row in compared.teacher(P, rows))
 for row in rows:
     requests[row.label] = row.requests(P, P.seeds)
-requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", routes=("g",))
-requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, routes=("g",))
+g = {"routes": ("g",)}
+requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", **g)
+requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, **g)
 found = runs.collect_named(requests)
-decided = evidence.decisive(P, found)  # means and verdicts; settings were chosen in the first world
+decided = evidence.decisive(P, found)  # all but the first world, which chose settings
 
 # %% tags=["remove-input"]
 first = P.seeds[:1]
@@ -135,14 +136,16 @@ roles |= {name: "image unseen" for name in (CENTRE, FULL, GAUSSIAN)}
 caption = f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed, the first."
 
 # %%
-# Table 1: the paper's number, where it has the row, beside ours, one value a world, and the first world's.
+# Table 1: the paper's number, where it has the row, beside ours: one value a world,
+# and that of the first world.
 cells = []
 for column, metric in METRICS.items():
     for row in rows:
         ours = row.measured(decided.get(row.label, ()), metric)
         both = {"paper": row.printed(column, P.paper_dataset), "ours": ours}
         if P.synthetic:
-            both["here"] = None if row.lacks else row.measured(found[row.label][:1], metric)[0]
+            first_run = found[row.label][:1]
+            both["here"] = None if row.lacks else row.measured(first_run, metric)[0]
         cells.append({"row": row.label, "column": column, **both})
 cells += unseen  # boxes that look at no image
 kept = findings.headline(P, found[OURS][0], cells, roles)
@@ -417,7 +420,7 @@ plt.show()
 # %% [markdown]
 # ## Do the paper's claims hold here?
 #
-# [How we judge](how_we_judge.ipynb) says when a difference counts. Each claim stands in `tedloc/paper/claims.csv`, with
+# The chapter *How we judge* says when a difference counts. Each claim stands in `tedloc/paper/claims.csv`, with
 # the sentence that it comes from and what would speak for and against it.
 
 

@@ -30,7 +30,7 @@ from tedloc.book import report, stand_in
 plots.use_style()
 
 # %%
-# Measured by `python -m tedloc.book.stand_in --worlds 0 1 2 3 4 5`, and kept with the package.
+# Measured by `python -m tedloc.book.stand_in`, and kept with the package.
 stored = stand_in.stored()
 
 # %% [markdown]
