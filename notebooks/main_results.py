@@ -135,6 +135,13 @@ roles = {OURS: "ours", TEACHER: "teacher", TEACHER_PRED: "teacher, predicted cla
 roles |= {name: "image unseen" for name in (CENTRE, FULL, GAUSSIAN)}
 caption = f"Table 1, {P.paper_dataset} columns of the paper (%). A value without ± is of one seed, the first."
 
+
+def here(row, metric):
+    """The first world's value, of drawn worlds."""
+    value = None if row.lacks else row.measured(found[row.label][:1], metric)[0]
+    return {"here": value} if P.synthetic else {}
+
+
 # %%
 # Table 1: the paper's number, where it has the row, beside ours: one value a world,
 # and that of the first world.
@@ -143,10 +150,7 @@ for column, metric in METRICS.items():
     for row in rows:
         ours = row.measured(decided.get(row.label, ()), metric)
         both = {"paper": row.printed(column, P.paper_dataset), "ours": ours}
-        if P.synthetic:
-            first_run = found[row.label][:1]
-            both["here"] = None if row.lacks else row.measured(first_run, metric)[0]
-        cells.append({"row": row.label, "column": column, **both})
+        cells.append({"row": row.label, "column": column, **both, **here(row, metric)})
 cells += unseen  # boxes that look at no image
 kept = findings.headline(P, found[OURS][0], cells, roles)
 report.comparison(cells, on, P.paper_dataset, caption, data=kept)
