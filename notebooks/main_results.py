@@ -143,8 +143,8 @@ def here(row, metric):
 
 
 # %%
-# Table 1: the paper's number, where it has the row, beside ours: one value a world,
-# and that of the first world.
+# Table 1: the paper's number, where it has the row, beside ours, one value a world
+# and the first world's.
 cells = []
 for column, metric in METRICS.items():
     for row in rows:
