@@ -66,10 +66,14 @@ class HeadCam:
 
     @torch.inference_mode()
     def maps(self, features: Tensor, classes: Tensor) -> Tensor:
-        """(B, h, w) CAMs of one class in [0, K) an image, min-max normalised to [0, 1]; zeros where flat."""
-        cams = torch.einsum("bchw,bc->bhw", features, self.weight[classes])
+        """(B, h, w) CAMs of one class in [0, K) an image, min-max normalised to [0, 1]; zeros where flat but for the
+        rounding of the sum over channels."""
+        weight = self.weight[classes]
+        cams = torch.einsum("bchw,bc->bhw", features, weight)
         low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
-        return (cams - low) / (high - low).clamp_min(torch.finfo(cams.dtype).eps)
+        terms = torch.einsum("bchw,bc->bhw", features.abs(), weight.abs()).amax((1, 2), keepdim=True)
+        eps = torch.finfo(cams.dtype).eps
+        return torch.where(high - low > 8 * eps * terms, (cams - low) / (high - low).clamp_min(eps), 0.0)
 
     @torch.inference_mode()
     def _check(self, encoder: str) -> None:
