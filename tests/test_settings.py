@@ -22,6 +22,15 @@ def test_numbers_mean_something_in_every_profile_but_smoke_and_no_fingerprint_de
     assert "meaningful" not in {field.name for field in dataclasses.fields(profiles.get("smoke"))}
 
 
+def test_how_many_processes_read_photos_is_in_no_fingerprint():
+    one, two = (
+        runs.Request(profiles.get("smoke", {"data.workers": count}), "cam", device="cpu") for count in (None, 2)
+    )
+    assert one.profile != two.profile and one.folder == two.folder
+    with pytest.raises(UserError, match="data.workers is -1"):
+        DataSettings(workers=-1)
+
+
 def test_an_unknown_profile_is_named_with_those_that_exist():
     with pytest.raises(UserError, match="unknown profile 'cubs'.*aviary.*cub"):
         profiles.get("cubs")
