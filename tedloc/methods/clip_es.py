@@ -18,7 +18,6 @@ With one class and no background word p_y is 1 whatever the image shows, its gra
 map: rivals (background words, sibling classes, or both) are a necessity, not an option.
 """
 
-import contextlib
 import functools
 
 import cv2
@@ -33,9 +32,6 @@ from tedloc.backbones.text import background_embeddings, class_embeddings
 from tedloc.errors import UserError
 from tedloc.methods import Method, Route
 from tedloc.settings import ClipESSettings
-
-LAST = True
-
 
 @torch.inference_mode(False)
 def clip_es(
@@ -74,10 +70,11 @@ def clip_es(
                 attention = attention + weights[:, :, 1:, 1:].mean(dim=1, dtype=torch.float32)
         normed = blocks[-1].ln_1(tokens).float()
 
-    with torch.enable_grad(), clip.autocast() if LAST else contextlib.nullcontext():
+    with torch.enable_grad():
         normed.requires_grad_(True)
-        tokens, weights = clip.block(blocks[-1], tokens.float(), weights=averaged > 0, normed=normed)
-        feature = F.normalize((tower.ln_post(tokens[:, 1:]) @ tower.proj).mean(dim=1), dim=-1)
+        with clip.autocast():  # of the block alone: what follows is little work, and differences of near equals
+            tokens, weights = clip.block(blocks[-1], tokens, weights=averaged > 0, normed=normed)
+        feature = F.normalize((tower.ln_post(tokens[:, 1:].float()) @ tower.proj).mean(dim=1), dim=-1)
         scale = clip.logit_scale if settings.logit_scale is None else settings.logit_scale
         logits = scale * (candidates @ feature[:, :, None]).squeeze(-1)
         rivals = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)

@@ -214,9 +214,10 @@ def embedded(batches: Iterable[np.ndarray], photos: Photos, encoder: Encoder, vi
     coming, batches = itertools.tee(batches)
     photos.ahead(coming)
     for index in batches:
-        with torch.inference_mode():
+        with torch.inference_mode():  # not around the yield: it would hold for whoever takes
             x = encoder.preprocessing.normalise(photos(index))
-            yield [encoder(x.flip(-1) if view else x) for view in range(views)]
+            each = [encoder(x.flip(-1) if view else x) for view in range(views)]
+        yield each
 
 
 def rows_of(embed: Callable[[Iterable[np.ndarray]], Iterator[list[Tensor]]], codes: Quantiser | None) -> store.Rows:
