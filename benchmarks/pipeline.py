@@ -14,6 +14,7 @@ Alone means: reading with the same processes and nothing done with the photos; t
 already. A ratio of 1 says that the slower half is never kept waiting. All are measured in turn, round by round, and a
 round's ratio is of its own measurements, so that what else the machine does falls on all alike; still it should do
 nothing else, since these are times of the clock. Starting is left out: a rate begins with the first batch (or epoch).
+The cache was written just before, so the system has it in memory; a cold disk is not tried here.
 Networks are small or have random weights; how good they are does not matter here.
 """
 
@@ -192,10 +193,17 @@ def of_ts_cam(settings: Settings, profile: Profile) -> dict[str, Callable[[], fl
     }
 
 
+class InMemory(features.Features):
+    """Patch embeddings that need not be read ahead."""
+
+    def ahead(self, batches: Iterable[np.ndarray], device: str = "cpu") -> None:
+        """Nothing is read."""
+
+
 def of_cache(settings: Settings, profile: Profile) -> dict[str, Callable[[], float]]:
     disk, memory = (create("tedloc", profile, device=settings.device) for _ in range(2))
     kept = disk.stored("train")
-    memory._stored["train"] = features.Features(np.array(kept.tokens), kept.folder, codes=kept.codes)
+    memory._stored["train"] = InMemory(np.array(kept.tokens), kept.folder, codes=kept.codes)
     return {"from the cache": lambda: epochs(disk), "from memory": lambda: epochs(memory)}
 
 
