@@ -33,6 +33,7 @@ from tedloc.errors import UserError
 from tedloc.methods import Method, Route
 from tedloc.settings import ClipESSettings
 
+
 @torch.inference_mode(False)
 def clip_es(
     clip: Clip,
