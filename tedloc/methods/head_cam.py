@@ -81,7 +81,9 @@ class HeadCam:
         """(B, h, w) CAMs of one class in [0, K) an image, min-max normalised to [0, 1]; zeros where flat."""
         cams = torch.einsum("bchw,bc->bhw", features, self.weight[classes])
         low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
-        return (cams - low) / (high - low).clamp_min(torch.finfo(cams.dtype).eps)
+        eps = torch.finfo(cams.dtype).eps
+        rounding = features.shape[1] * eps * torch.maximum(low.abs(), high.abs())  # of a sum over the channels
+        return torch.where(high - low > rounding, (cams - low) / (high - low).clamp_min(eps), 0)
 
     @torch.inference_mode()
     def _check(self, encoder: str) -> None:
