@@ -62,7 +62,7 @@ def test_with_a_convolutional_encoder_its_maps_are_the_positive_part_of_cams():
 @pytest.mark.parametrize(
     "name, size, weights",
     [
-        ("aviary/cnn", None, None),
+        ("aviary/vit", None, None),
         ("timm/vit_tiny_patch16_224", 64, "random"),
         ("timm/deit_tiny_distilled_patch16_224", 64, "random"),
         ("timm/eva02_tiny_patch14_224", 56, "random"),
@@ -77,7 +77,7 @@ def test_a_vits_map_covers_its_patches_and_changes_with_the_class(name, size, we
 
 
 def test_only_the_last_block_is_differentiated_and_the_score_is_the_encoders_own():
-    encoder, layer, scores = vit("aviary/cnn")
+    encoder, layer, scores = vit("aviary/vit")
     assert layer.is_leaf and layer.requires_grad and not any(p.requires_grad for p in encoder.parameters())
     first = [n for n in _graph(scores.grad_fn) if "ScaledDotProduct" in n or "Softmax" in n]
     assert len(first) == 1  # one attention in the graph, of five in the encoder
@@ -98,7 +98,7 @@ def _graph(node, seen=None) -> list[str]:
 
 
 def test_the_weights_of_a_channel_are_its_mean_gradient_over_the_patches_alone():
-    encoder, layer, scores = vit("aviary/cnn")
+    encoder, layer, scores = vit("aviary/vit")
     (gradient,) = torch.autograd.grad(scores[:, 2].sum(), layer, retain_graph=True)
     found = grad_cam(scores, layer, torch.tensor([2, 2]), 1)
     by_hand = sum(gradient[:, 1:, c].mean(1, keepdim=True) * layer[:, 1:, c] for c in range(layer.shape[2]))
