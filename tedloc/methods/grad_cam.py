@@ -28,7 +28,7 @@ from tedloc.methods.cam import LinearCAM
 def input_norm(encoder: Encoder) -> nn.Module | None:
     """The first layer norm of a ViT's last block; None for an encoder without such blocks."""
     blocks = getattr(encoder.body, "blocks", None)
-    return getattr(blocks[-1], "norm1", None) if isinstance(blocks, nn.Module) else None
+    return getattr(blocks[-1], "norm1", None) if blocks else None
 
 
 def explained(encoder: Encoder, norm: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
