@@ -8,7 +8,7 @@ answers as the run does, on a machine that has neither its photos nor a model hu
 
 The graph takes ``image``, (1, 3, S, S) float32 RGB within [0, 1], and gives ``map``, (1, h, w) the patch classifier's g
 in (0, 1), and ``scores``, (1, K) the class scores. Normalisation, encoder, standardisation, decoder, g and anchors are
-inside. Outside stay the resizing to S x S (Pillow's bilinear filter, ``tedloc.backbones.encoders.to_input``) before it
+inside. Outside stay the resizing to S x S (Pillow's bilinear filter, ``tedloc.backbones.preprocessing``) before it
 and the protocol's box (``tedloc.metrics.boxes``) after it.
 """
 

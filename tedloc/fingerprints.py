@@ -19,6 +19,7 @@ from tedloc import paths
 # Modules that say where, when and at what cost something runs, or look others up; not what it computes.
 PLUMBING = (
     "tedloc.cost.complexity",
+    "tedloc.data.processes",
     "tedloc.data.registry",
     "tedloc.errors",
     "tedloc.fingerprints",

@@ -16,13 +16,18 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"omit_default": True})
 
 
+def uncounted(default: Any) -> Any:
+    """A field that changes how long something takes and no number, so :func:`as_record` never has it."""
+    return field(default=default, metadata={"omit": True})
+
+
 def as_record(settings: Any) -> dict[str, Any]:
-    """``dataclasses.asdict`` less the fields that were :func:`added` and stand at their default, for fingerprints and
-    keys: so a run of before a setting existed is still the run of its default."""
+    """``dataclasses.asdict`` less the fields that are :func:`uncounted`, or were :func:`added` and stand at their
+    default; for fingerprints and keys: so a run of before a setting existed is still the run of its default."""
     record = {}
     for each in dataclasses.fields(settings):
-        value = getattr(settings, each.name)
-        if value != each.default or not each.metadata.get("omit_default"):
+        value, about = getattr(settings, each.name), each.metadata
+        if not about.get("omit") and (value != each.default or not about.get("omit_default")):
             record[each.name] = as_record(value) if dataclasses.is_dataclass(value) else value
     return record
 
@@ -42,6 +47,12 @@ class DataSettings:
     splits: str | None = added(None)  # a CSV of splits, or shares in percent: "70/15/15"
     # of data set "imagenette" alone: "imagenette", "imagewoof" or single WordNet ids; None: both subsets
     only_classes: tuple[str, ...] | None = added(None)
+    # processes that read photos ahead of the network; None: what tedloc.data.loading finds fit for the machine
+    workers: int | None = uncounted(None)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"data.workers is {self.workers}; give 0 (photos are read where they are used) or more")
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,15 @@ class EncoderSettings:
     tap: int | None = added(None)  # the block, 1 and up, whose output is taken; None: the last. Aviary and plain ViTs
     mirror: bool = True  # train on mirrored images too; family
     cache: bool = True  # keep patch embeddings on disk (tedloc.training.features); False: embed every batch anew
+    cache_type: str = added("float16")  # of what is kept: "float16", or "int8" with a scale a channel: half the bytes
+    # The rest is for GPUs, set by who computes there.
+    precision: str = added("auto")  # of the forward pass: "float32", "bf16" (autocast), "auto": bf16 on a GPU only
+    compile: bool = added(False)  # torch.compile: minutes at the start, a faster pass
+    batch_size: int | None = added(None)  # images in a pass that fills the cache; None: 50
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"encoder.batch_size is {self.batch_size}; give at least 1")
 
 
 @dataclass(frozen=True)
@@ -101,6 +121,14 @@ class PseudoLabelSettings:
     clip: str = "aviary/clip"
     shuffled: bool = False  # control: every image gets the CAM of another image
     clip_es: ClipESSettings = ClipESSettings()
+    # Of the CLIP, for GPUs; as the encoder's.
+    precision: str = added("auto")
+    compile: bool = added(False)
+    batch_size: int | None = added(None)  # images in a pass that makes CAMs, by any teacher; None: 50
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"pseudo_labels.batch_size is {self.batch_size}; give at least 1")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A teacher without a network for tests of the store of maps; also what their processes are started from."""
 
+import functools
 import time
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class Teacher:
         return sorted(map(int, self.notes.read_text().split())) if self.notes.exists() else []
 
 
+def one_by_one(function):
+    """What a store wants, of a function of positions."""
+    return lambda: functools.partial(map, function)
+
+
 def compute(folder, notes, **options):
     teacher = Teacher(notes)
-    return stored_maps(folder, IDS, lambda: teacher, what="maps of birds/train", settings={"a": 1}, **options)
+    return stored_maps(folder, IDS, one_by_one(teacher), what="maps of birds/train", settings={"a": 1}, **options)

@@ -12,8 +12,8 @@ at the first ``if wrong.any()`` and know no backward pass; these go on, to resul
 
     echo '[{"method": "cam", "profile": "smoke", "changes": {}}]' | python tests/pretended.py
 
-prints a line of JSON for each meeting that the device must refuse, and one a method: how far from the CPU's its results
-are, or why there are none.
+prints a line of JSON for each meeting that the device must refuse, one for each kind of input, where the host waits
+for it, and one a method: how far from the CPU's its results are, or why there are none.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch.overrides import TorchFunctionMode
@@ -191,6 +192,31 @@ MIXED = {
 }
 
 
+def waits(method: str, profile: str, changes: dict) -> dict[str, list[str]]:
+    """Where the host waits for the device while the first training batches of a method come to it: those that were told
+    of ahead, and one that was not."""
+    made = create(method, profiles.get(profile, changes), device=NAME)
+    index, view = np.arange(4), torch.ones(4, dtype=torch.long)
+    with device() as seen:
+        made.net, view = made.model().to(NAME), view.to(NAME)
+        seen.waits.clear()
+        made.input_ahead("train", [index, index + 4])
+        x = made.net[0](made.input("train", index, view))
+        told, _ = list(seen.waits), made.labels("train", index)
+        assert x.device.type == NAME and seen.waits == told
+        made.input("train", index + 9, view)
+    return {"told of": told, "not": seen.waits}
+
+
+SMALL = {"data.per_class": 1, "data.workers": 1}
+WAITS = {  # by what is trained on
+    "photos": ("ts-cam", "smoke", SMALL),
+    "cached patch embeddings": ("cam", "smoke", SMALL),
+    "bytes": ("cam", "smoke", SMALL | {"encoder.cache_type": "int8"}),
+    "patch embeddings without a cache": ("cam", "smoke", SMALL | {"encoder.cache": False}),
+}
+
+
 def refused(meeting: Callable[[], torch.Tensor]) -> str:
     with device() as seen:
         assert (torch.ones(3, device=NAME) + torch.tensor(1.0)).sum() == 6  # a number may come along
@@ -222,6 +248,8 @@ def main() -> None:
     register()
     for meeting in MIXED.values():
         print(json.dumps({"refused": refused(meeting)}), flush=True)
+    for case in WAITS.values():
+        print(json.dumps(waits(*case)), flush=True)
     for case in json.load(sys.stdin):
         with TemporaryDirectory() as folder:
             try:

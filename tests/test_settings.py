@@ -22,6 +22,15 @@ def test_numbers_mean_something_in_every_profile_but_smoke_and_no_fingerprint_de
     assert "meaningful" not in {field.name for field in dataclasses.fields(profiles.get("smoke"))}
 
 
+def test_how_many_processes_read_photos_is_in_no_fingerprint():
+    one, two = (
+        runs.Request(profiles.get("smoke", {"data.workers": count}), "cam", device="cpu") for count in (None, 2)
+    )
+    assert one.profile != two.profile and one.folder == two.folder
+    with pytest.raises(UserError, match="data.workers is -1"):
+        DataSettings(workers=-1)
+
+
 def test_an_unknown_profile_is_named_with_those_that_exist():
     with pytest.raises(UserError, match="unknown profile 'cubs'.*aviary.*cub"):
         profiles.get("cubs")
@@ -130,7 +139,7 @@ def test_provenance_says_when_the_code_is_not_that_of_its_commit(tmp_path, monke
 def test_a_setting_that_came_later_does_not_count_while_it_stands_at_its_default():
     plain, other = DataSettings(), DataSettings(root="photos")
     assert "root" not in as_record(plain) and as_record(other) == as_record(plain) | {"root": "photos"}
-    assert as_record(profiles.get("smoke").pseudo_labels)["clip_es"]["siblings"] is True  # all the way down
+    assert as_record(profiles.get("smoke").pseudo_labels)["clip_es"]["template"] == "ted-loc"  # all the way down
 
 
 @pytest.mark.parametrize(

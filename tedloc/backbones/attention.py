@@ -43,7 +43,7 @@ class AttentionViT(nn.Module):
                 f"{name!r} is not a plain ViT with a class token, whose attention the method needs; "
                 "choose aviary/vit or timm/deit_small_patch16_224.fb_in1k"
             )
-        self.preprocess = encoder.preprocess
+        self.preprocessing = self.preprocess = encoder.preprocessing
         self.body = encoder.body.requires_grad_(True)
         self.body.set_grad_checkpointing(False)
         self.dim, self.depth, self.heads = encoder.dim, len(self.body.blocks), self.body.blocks[0].attn.num_heads

@@ -11,9 +11,11 @@ the token order (batch first or not) of the installed open_clip.
     clip = load_clip("ViT-B-16/random")             # seeded random weights: tests and timings
 """
 
+import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,10 @@ from huggingface_hub import try_to_load_from_cache
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from tedloc.backbones import towers
+from tedloc.backbones.precision import autocast
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.errors import UserError
 
 TEXT_BATCH = 256  # prompts per pass through the text tower
@@ -41,6 +44,8 @@ class Clip:
     image_size:  native side in pixels
     mean, std:   per-channel statistics of the model's own training, for values in [0, 1]
     logit_scale: the learned scale of the cosines, 1/temperature (OpenAI's models: 100)
+    precision:   of the image tower's forward pass (``tedloc.backbones.precision``); texts are embedded in float32
+    block:       :func:`run_block`, or the same compiled
     """
 
     model: nn.Module
@@ -49,6 +54,16 @@ class Clip:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     logit_scale: float
+    precision: str = "auto"
+    block: Callable[..., tuple[Tensor, Tensor | None]] = field(default_factory=lambda: run_block)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.image_size, self.mean, self.std, bicubic=True)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """A block in the image tower's precision."""
+        return autocast(self.precision, self.device)
 
     @property
     def device(self) -> torch.device:
@@ -80,16 +95,10 @@ class Clip:
         Returns (B, 3, size, size) float32 on the model's device. The filter is CLIP's own: bicubic with
         antialiasing.
         """
-        size = size or self.image_size
-        if not isinstance(images, Tensor):
-            images = [torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] for image in images]
-        square = [
-            resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-            for image in ([images] if isinstance(images, Tensor) else images)
-        ]
-        pixels = torch.cat(square).to(self.device).float().div_(255)
-        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return pixels.sub_(mean).div_(std)
+        wanted = dataclasses.replace(self.preprocessing, size=size or self.image_size)
+        if isinstance(images, Tensor):
+            return wanted.normalise(wanted.resized(images).to(self.device))
+        return wanted.normalise(torch.cat([wanted.square(image) for image in images]).to(self.device))
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
@@ -104,26 +113,35 @@ class Clip:
 
         Sizes other than the native one need open_clip's own ``VisionTransformer`` (see ``embed``).
         """
-        if tuple(images.shape[-2:]) == (self.image_size, self.image_size):
-            return F.normalize(self.model.encode_image(images).float(), dim=-1)
-        tower = self.tower
-        tokens = embed(tower, images)
-        for block in tower.transformer.resblocks:
-            tokens, _ = run_block(block, tokens)
-        return project(tower, tokens[:, 0])
+        with self.autocast():
+            if tuple(images.shape[-2:]) == (self.image_size, self.image_size):
+                return F.normalize(self.model.encode_image(images).float(), dim=-1)
+            tower = self.tower
+            tokens = embed(tower, images)
+            for block in tower.transformer.resblocks:
+                tokens, _ = self.block(block, tokens)
+            return project(tower, tokens[:, 0])
 
     def zero_shot(self, images: Tensor, text: Tensor) -> Tensor:
         """(B, K) logits: learned scale times the cosine of class token and class text (K, d)."""
         return self.logit_scale * self.encode_image(images) @ text.T
 
 
-def load_clip(name: str, device: str | torch.device = "cpu", weights: str | Path | None = None, seed: int = 0) -> Clip:
-    """Open a CLIP by name, frozen, in float32.
+def load_clip(
+    name: str,
+    device: str | torch.device = "cpu",
+    weights: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    compile: bool = False,
+) -> Clip:
+    """Open a CLIP by name, frozen, its weights in float32.
 
     name:    ``aviary/clip``, ``aviary/clip-hard`` (shipped), or ``<architecture>/<tag>``
              as open_clip lists them, where the tag may also be a local checkpoint, or ``random``.
     weights: a local checkpoint in place of the name's tag.
     seed:    of the weights of a ``random`` model.
+    precision, compile: of the image tower; see ``Clip``.
 
     Weights behind a tag come from the model hub on first use. A tag's activation is the one it was trained
     with (QuickGELU for ``openai``); a local file's is the architecture's, so OpenAI's weights in a file go
@@ -142,7 +160,11 @@ def load_clip(name: str, device: str | torch.device = "cpu", weights: str | Path
         size, mean, std = config["size"], config["mean"], config["std"]
         size = size if isinstance(size, int) else size[0]
     model = model.eval().requires_grad_(False).float().to(device)
-    return Clip(model, tokenizer, size, tuple(mean), tuple(std), float(model.logit_scale.detach().exp()))
+    if torch.device(device).type == "cuda":  # where convolutions are faster so; on a CPU it would change numbers
+        model = model.to(memory_format=torch.channels_last)
+    scale = float(model.logit_scale.detach().exp())
+    block = torch.compile(run_block) if compile else run_block
+    return Clip(model, tokenizer, size, tuple(mean), tuple(std), scale, precision, block)
 
 
 def in_reach(name: str) -> bool:
@@ -264,4 +286,4 @@ def run_block(
 
 def project(tower: VisionTransformer, tokens: Tensor) -> Tensor:
     """Final norm, projection into the joint space and L2 normalisation: (..., width) -> (..., d)."""
-    return F.normalize(tower.ln_post(tokens) @ tower.proj, dim=-1)
+    return F.normalize((tower.ln_post(tokens) @ tower.proj).float(), dim=-1)

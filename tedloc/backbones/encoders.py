@@ -17,7 +17,6 @@ import numpy as np
 import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
-from PIL import Image
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -25,7 +24,10 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tedloc.backbones import towers
+from tedloc.backbones.precision import autocast
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.errors import UserError, choose
+from tedloc.settings import EncoderSettings
 
 # Side of the input in pixels. Their own are 224, 240 and 260; a multiple of 32 keeps the grid in line with the image.
 LITES = {"efficientnet-lite0": 224, "efficientnet-lite1": 224, "efficientnet-lite2": 256}
@@ -37,13 +39,17 @@ class Encoder(nn.Module):
     """A frozen encoder, always in eval mode.
 
     name; dim: channels of a patch embedding; image_size: side of the square input in pixels; mean, std: of
-    the input's three channels on the scale from 0 to 1; tap: the block whose output is taken, None for the last
+    the input's three channels on the scale from 0 to 1; tap: the block whose output is taken, None for the last;
+    precision: of the forward pass (``precision.autocast``)
     """
+
+    precision = "auto"
 
     def __init__(self, name: str, body: nn.Module, dim: int, image_size: int, mean, std, tap: int | None = None):
         super().__init__()
         self.name, self.dim, self.image_size, self.tap = name, dim, image_size, tap
         self.mean, self.std = tuple(mean), tuple(std)
+        self.preprocessing = Preprocessing(image_size, self.mean, self.std)
         self.body = body.requires_grad_(False)
         self.eval()
 
@@ -51,11 +57,16 @@ class Encoder(nn.Module):
         return super().train(False)
 
     def preprocess(self, images: Iterable[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) float32 from B RGB images (H, W, 3) uint8 of any size, taken one by one; see ``to_input``."""
-        return to_input(images, self.image_size, self.mean, self.std)
+        """(B, 3, S, S) float32 from B RGB images (H, W, 3) uint8 of any size, taken one by one."""
+        return self.preprocessing(images)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, h, w) patch embeddings of the last block, or the one it is tapped at, without class token."""
+        with autocast(self.precision, x.device):
+            return self.embed(x)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The same, in whatever precision is on."""
         if self.tap is not None:
             return _tapped(self.body, x, self.tap)
         features = self.body.forward_features(x)
@@ -78,23 +89,6 @@ def _tapped(body: nn.Module, x: Tensor, tap: int) -> Tensor:
     return body.forward_intermediates(x, indices=[tap - 1], norm=True, intermediates_only=True)[0]
 
 
-def to_input(images: Iterable[np.ndarray], size: int, mean, std) -> Tensor:
-    """(B, 3, size, size) float32: resized to the square, whatever the aspect, nothing cut off; normalised.
-
-    That is the benchmark's test transform, done as it does it: Pillow's bilinear filter, which smooths when
-    it shrinks. (OpenCV's does not; a bicubic one, timm's choice for photos of full size, costs
-    EfficientNet-Lite0 accuracy on enlarged 64-pixel photos.)
-    """
-    resized = [
-        image
-        if image.shape[:2] == (size, size)
-        else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-        for image in images
-    ]
-    x = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
-    return (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-
-
 def load_encoder(
     name: str,
     *,
@@ -102,12 +96,16 @@ def load_encoder(
     device: str = "cpu",
     weights: str | None = None,
     tap: int | None = None,
+    precision: str = "auto",
+    compile: bool = False,
 ) -> Encoder:
     """The encoder called ``name``, frozen, on ``device``.
 
     image_size: side of the input in pixels; None: the model's own
     weights:    a local file in place of the hub (``timm/...`` only), or ``random`` (for tests and counting)
     tap:        the block, counted from 1, whose output is taken instead of the last one's (aviary, plain ViTs)
+    precision:  of the forward pass: float32, bf16, or auto, which is bf16 on a GPU
+    compile:    by torch.compile, at the first pass
 
     Raises ``UserError`` for an unknown name, a size that the patches do not divide, a missing package or
     file, and a hub that cannot be reached.
@@ -120,7 +118,27 @@ def load_encoder(
         encoder = _timm(name, image_size, weights)
     else:
         choose("encoder", name, ["aviary/cnn", "aviary/vit", *LITES, "timm/<model>.<tag>"])
-    return (encoder if tap is None else tapped(encoder, tap)).to(device)
+    encoder = encoder if tap is None else tapped(encoder, tap)
+    encoder.precision = precision
+    if torch.device(device).type == "cuda":  # where convolutions are faster so; on a CPU it would change numbers
+        encoder = encoder.to(memory_format=torch.channels_last)
+    encoder = encoder.to(device)
+    if compile:
+        encoder.embed = torch.compile(encoder.embed)
+    return encoder
+
+
+def load(settings: EncoderSettings, device: str = "cpu") -> Encoder:
+    """The encoder that the settings name, as they want it run."""
+    return load_encoder(
+        settings.name,
+        image_size=settings.image_size,
+        weights=settings.weights,
+        tap=settings.tap,
+        device=device,
+        precision=settings.precision,
+        compile=settings.compile,
+    )
 
 
 def tapped(encoder: Encoder, tap: int) -> Encoder:
@@ -236,7 +254,7 @@ class EfficientNetLite(Encoder):
         body.conv_head = body.bn2 = nn.Identity()
         super().__init__(name, body, dim, size, LITE_MEAN, LITE_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
         return in_small_batches(self._embed, x)
 
     def _embed(self, x: Tensor) -> Tensor:

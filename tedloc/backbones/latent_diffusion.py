@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import open_clip
 import torch
 from safetensors.torch import load as load_safetensors
@@ -32,7 +31,7 @@ from torch.nn import functional as F
 
 from tedloc import paths
 from tedloc.backbones import towers
-from tedloc.backbones.encoders import to_input
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.backbones.stable_diffusion import library
 from tedloc.errors import UserError
 
@@ -194,13 +193,17 @@ class Diffusion(nn.Module):
     def device(self) -> torch.device:
         return self.kept_signal.device
 
-    def encode(self, images: list[np.ndarray], mirrored: Tensor | None = None) -> Tensor:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.image_size, (0.5,) * 3, (0.5,) * 3)
+
+    def encode(self, squares: Tensor, mirrored: Tensor | None = None) -> Tensor:
         """(B, 4, h, w) latents, the mean of the autoencoder's posterior, of about unit variance.
 
-        images: RGB (H, W, 3) uint8 of any size, resized to the model's square
+        squares: (B, 3, S, S) uint8 as ``preprocessing`` makes them, on the model's device
         mirrored: (B,) bool, which of them to mirror; None: none
         """
-        x = to_input(images, self.image_size, (0.5,) * 3, (0.5,) * 3).to(self.device)
+        x = self.preprocessing.normalise(squares)
         if mirrored is not None:
             x = torch.where(mirrored.to(self.device)[:, None, None, None], x.flip(-1), x)
         with torch.no_grad():

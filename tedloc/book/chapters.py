@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from tedloc import fingerprints, paths, profiles
+from tedloc.cost import bits
 from tedloc.data import tiny_imagenet
 from tedloc.errors import UserError, choose
 from tedloc.fingerprints import digest
@@ -130,9 +131,11 @@ def select(name: str) -> Chapter:
 
 def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[str]) -> str:
     """Of all that decides what a notebook shows: its source, the package's modules that it imported, data and weights
-    of the package, the pinned versions, the parameters with their profile and the place of the data; and, where it
-    reads other chapters, those and the stored results of profiles that none of them was executed in."""
+    of the package, the pinned versions, the parameters with their profile and the place of the data; where it shows
+    what was measured elsewhere, that; and, where it reads other chapters, those and the stored results of profiles that
+    none of them was executed in."""
     files = [chapter.source, paths.root() / "requirements.lock"]
+    files += bits.FILES.values() if bits.__name__ in modules else ()
     files += [
         file
         for folder in (paths.PAPER, paths.WEIGHTS)
@@ -142,7 +145,7 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[
     if chapter.reads_others:
         others = [other.executed for other in contents() if not other.reads_others]
         here = {record(executed).get("profile") for executed in others}  # of these the stored results are not shown
-        files += others + [file for file in sorted(RESULTS.glob("*.json")) if file.stem not in here]
+        files += others + [RESULTS / f"{name}.json" for name in sorted({*profiles.PROFILES} - here)]
     return digest(
         {
             "code": fingerprints.alone(*modules),

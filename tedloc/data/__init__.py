@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -44,6 +45,7 @@ class ImageSet(ABC):
     boxes: list[np.ndarray]
     sizes: np.ndarray
     class_names: list[str]
+    decoded: ClassVar[bool] = False  # whether a file is decoded for every image, which is worth a process of its own
 
     def __len__(self) -> int:
         return len(self.ids)

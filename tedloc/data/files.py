@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class FileImages(ImageSet):
 
     folder: Path
     upright: bool = field(default=True, kw_only=True)
+    decoded: ClassVar[bool] = True
 
     def image(self, index: int) -> np.ndarray:
         listed = self.sizes[index] if self.sizes[index].any() else None

@@ -4,6 +4,7 @@ A method is one file with one class and one line in ``tedloc.methods.registry``.
 
     share()                  compute what several runs read (features, pseudo-labels)
     fit(folder)              train, resuming from ``folder`` where it can; nothing to do for a training-free method
+    ahead(split, batches)    start reading what localize will be asked for, where that takes time
     localize(split, index)   for some images of a split, one score map and one row of class scores per *route*
     true_maps(split, index)  the maps of the true class in [0, 1], if the method is to teach TeD-Loc
 
@@ -14,7 +15,7 @@ trains derives from ``tedloc.methods.trained.Trained``, which holds the loops.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.data import ImageSet, open_data
+from tedloc.data.loading import Photos
 from tedloc.errors import UserError, choose
 from tedloc.methods.registry import METHODS
 from tedloc.settings import OptimiserSettings, Profile, as_record, override
@@ -93,6 +96,7 @@ class Method(ABC):
     def __init__(self, profile: Profile, seed: int = 0, device: str = "cpu", variant: str = "", own: Any = None):
         self.profile, self.seed, self.device, self.variant = profile, seed, device, variant
         self.own = self._own_settings() if own is None else own
+        self._photos: dict[str, Photos] = {}
 
     def _own_settings(self) -> Any:
         """The method's own settings under this profile: by scale, then the profile's changes, then its limit."""
@@ -148,7 +152,27 @@ class Method(ABC):
 
     def labels(self, split: str, index: np.ndarray) -> Tensor:
         """(B,) true classes of some images of a split, on the method's device."""
-        return torch.from_numpy(self.images(split).labels[index]).to(self.device)
+        return torch.from_numpy(self.images(split).labels[index]).to(self.device, non_blocking=True)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """How a photo becomes its network's input; None for a method that looks at no photo itself."""
+        return None
+
+    def reader(self, split: str) -> Photos:
+        """A split's photos, squared for its network."""
+        if split not in self._photos:
+            square, asked = self.preprocessing().square, self.profile.data.workers
+            self._photos[split] = Photos(self.images(split), square, self.device, asked)
+        return self._photos[split]
+
+    def photos(self, split: str, index: np.ndarray) -> Tensor:
+        """(B, 3, S, S) some images of a split as its network takes them, on its device."""
+        return self.preprocessing().normalise(self.reader(split)(index))
+
+    def ahead(self, split: str, batches: Iterable[np.ndarray]) -> None:
+        """Say which images of a split it is asked for next, batch by batch, so that they are read before."""
+        if self.preprocessing():
+            self.reader(split).ahead(batches)
 
     def stages(self) -> dict[str, OptimiserSettings]:
         """How each stage of its training is optimised, by the full name of the setting."""
@@ -183,8 +207,9 @@ class Method(ABC):
         """
         size, count = self.profile.evaluation.batch_size, len(self.images(split))
         starts = range(part[0] * size, count, part[1] * size)
-        for start in tqdm(starts, f"{self.title} {split}", unit="batch", leave=False, delay=5, disable=part[0] > 0):
-            index = np.arange(start, min(start + size, count))
+        batches = [np.arange(start, min(start + size, count)) for start in starts]
+        self.ahead(split, batches)
+        for index in tqdm(batches, f"{self.title} {split}", unit="batch", leave=False, delay=5, disable=part[0] > 0):
             yield Prediction(index, self.localize(split, index))
 
     def true_maps(self, split: str, index: np.ndarray) -> Tensor:

@@ -58,7 +58,7 @@ class BestClassifier:
         """A candidate's scores."""
         if name == LINEAR:
             return self.linear.localize(split, index)["true"].scores
-        return self.clip.clip.zero_shot(self.clip.input(split, index), self.clip.text)
+        return self.clip.clip.zero_shot(self.clip.photos(split, index), self.clip.text)
 
     def modules(self) -> dict[str, nn.Module]:
         chosen = self.linear if self.chosen == LINEAR else self.clip

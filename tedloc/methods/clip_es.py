@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tedloc.backbones.clip import Clip, embed, grid_of, in_reach, load_clip, run_block
+from tedloc.backbones.clip import Clip, embed, grid_of, in_reach, load_clip
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.backbones.text import background_embeddings, class_embeddings
 from tedloc.errors import UserError
 from tedloc.methods import Method, Route
@@ -62,18 +63,19 @@ def clip_es(
         return images.new_zeros(len(images), *grid)
 
     attention = 0.0
-    with torch.no_grad():
+    with torch.no_grad(), clip.autocast():
         tokens = embed(tower, images)
         for index, block in enumerate(blocks[:-1]):
-            tokens, weights = run_block(block, tokens, weights=len(blocks) - index <= averaged)
+            tokens, weights = clip.block(block, tokens, weights=len(blocks) - index <= averaged)
             if weights is not None:
-                attention = attention + weights[:, :, 1:, 1:].mean(dim=1)
-        normed = blocks[-1].ln_1(tokens)
+                attention = attention + weights[:, :, 1:, 1:].mean(dim=1, dtype=torch.float32)
+        normed = blocks[-1].ln_1(tokens).float()
 
     with torch.enable_grad():
         normed.requires_grad_(True)
-        tokens, weights = run_block(blocks[-1], tokens, weights=averaged > 0, normed=normed)
-        feature = F.normalize((tower.ln_post(tokens[:, 1:]) @ tower.proj).mean(dim=1), dim=-1)
+        with clip.autocast():  # of the block alone: what follows is little work, and differences of near equals
+            tokens, weights = clip.block(blocks[-1], tokens, weights=averaged > 0, normed=normed)
+        feature = F.normalize((tower.ln_post(tokens[:, 1:].float()) @ tower.proj).mean(dim=1), dim=-1)
         scale = clip.logit_scale if settings.logit_scale is None else settings.logit_scale
         logits = scale * (candidates @ feature[:, :, None]).squeeze(-1)
         rivals = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
@@ -84,7 +86,7 @@ def clip_es(
         channels = gradient[:, 1:].mean(dim=1, keepdim=True)
         maps = _min_max((normed[:, 1:] * channels).sum(dim=-1).relu())
         if averaged:
-            attention = attention + weights.detach()[:, :, 1:, 1:].mean(dim=1)
+            attention = attention + weights.detach()[:, :, 1:, 1:].mean(dim=1, dtype=torch.float32)
             maps = _refine(maps, attention / averaged, grid, settings)
         return maps.unflatten(1, grid)
 
@@ -153,18 +155,17 @@ class FromCLIP(Method):
 
     @functools.cached_property
     def clip(self) -> Clip:
-        return load_clip(self.profile.pseudo_labels.clip, self.device)
+        p = self.profile.pseudo_labels
+        return load_clip(p.clip, self.device, precision=p.precision, compile=p.compile)
+
+    def preprocessing(self) -> Preprocessing:
+        return self.clip.preprocessing
 
     @functools.cached_property
     def text(self) -> Tensor:
         """(K, d) class texts."""
         names = self.images("train").class_names
         return class_embeddings(self.clip, names, self.profile.pseudo_labels.clip_es.template)
-
-    def input(self, split: str, index: np.ndarray) -> Tensor:
-        """(B, 3, S, S): images of a split as CLIP takes them."""
-        images = self.images(split)
-        return self.clip.preprocess([images.image(i) for i in index]).to(self.device)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"visual tower": load_clip(self.profile.pseudo_labels.clip).model.visual}
@@ -193,7 +194,7 @@ class CLIPES(FromCLIP):
         return clip_es(self.clip, x, targets, self.text, self.background, self.profile.pseudo_labels.clip_es)
 
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
-        x, labels = self.input(split, index), self.labels(split, index)
+        x, labels = self.photos(split, index), self.labels(split, index)
         scores = self.clip.zero_shot(x, self.text)
         true, guess = self.maps(x, labels), scores.argmax(1)
         predicted, wrong = true.clone(), guess != labels
@@ -203,4 +204,4 @@ class CLIPES(FromCLIP):
 
     def true_maps(self, split: str, index: np.ndarray) -> Tensor:
         """As they are, within [0, 1]; the predicted class is not asked for."""
-        return self.maps(self.input(split, index), self.labels(split, index))
+        return self.maps(self.photos(split, index), self.labels(split, index))

@@ -18,8 +18,9 @@ The class comes from a separate classifier, here the linear one on the frozen en
 """
 
 import importlib.util
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 
 from tedloc import paths
 from tedloc.backbones.latent_diffusion import AVIARY, Diffusion, Text, load_diffusion, missing_folders
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.errors import UserError
 from tedloc.fingerprints import digest
 from tedloc.methods import Method, Route
@@ -283,28 +285,29 @@ class GenPromp(Method):
                 noise, t = draws.randn(*latent.shape[1:]), draws.randint(len(self.model.kept_signal))
                 return self.model.loss(latent, words, noise, t), {}
 
+            def ahead(batches: Iterable[np.ndarray]) -> None:
+                if not self.own.keep_latents:
+                    self.reader("train").ahead(drawn[index] for index in batches)
+
             module.requires_grad_(True)
-            engine.train(module, step, count, optimiser, self.seed, folder, self.device)
+            engine.train(module, step, count, optimiser, self.seed, folder, self.device, ahead)
             if checkpoint:
                 engine.save(module, checkpoint, key)
         module.requires_grad_(False)
 
     def latents(self, index: np.ndarray, view: Tensor) -> Tensor:
         """(B, 4, h, w) latents of training images, each as it is or, in view 1, mirrored."""
-        images = self.images("train")
+        read = self.reader("train")
         if not self.own.keep_latents:
-            return self.model.encode([images.image(i) for i in index], view == 1)
+            return self.model.encode(read(index), view == 1)
         if self._latents is None:
-            batches = np.array_split(np.arange(len(images)), -(-len(images) // 50))
+            count, views = len(self.images("train")), (False, True)[: 1 + self.profile.encoder.mirror]
+            batches = np.array_split(np.arange(count), -(-count // 50))
+            read.ahead(batches * len(views))
             self._latents = torch.stack(
                 [
-                    torch.cat(
-                        [
-                            self.model.encode([images.image(i) for i in batch], torch.full((len(batch),), mirrored))
-                            for batch in batches
-                        ]
-                    )
-                    for mirrored in (False, True)[: 1 + self.profile.encoder.mirror]
+                    torch.cat([self.model.encode(read(batch), torch.full((len(batch),), each)) for batch in batches])
+                    for each in views
                 ]
             )
         return self._latents[view, torch.from_numpy(index)]
@@ -324,12 +327,20 @@ class GenPromp(Method):
         at, side = self.prompts.position, latent.shape[-1]
         return torch.stack([attention_map(each.maps, at, self.own.levels, side) for each in passes]).mean(0)
 
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
+
+    def ahead(self, split: str, batches: Iterable[np.ndarray]) -> None:
+        first, second = itertools.tee(batches)
+        self.classifier.ahead(split, first)
+        super().ahead(split, second)
+
     @torch.inference_mode()
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
         """A predicted class that is not the true one takes two more passes."""
-        images, labels, text = self.images(split), self.labels(split, index), self.text
+        labels, text = self.labels(split, index), self.text
         scores = self.classifier.localize(split, index)["true"].scores
-        latent = self.model.encode([images.image(i) for i in index])
+        latent = self.model.encode(self.reader(split)(index))
         true, guess = self.look(latent, labels, text), scores.argmax(1)
         predicted, wrong = true.clone(), guess != labels
         if wrong.any():

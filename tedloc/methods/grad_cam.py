@@ -13,12 +13,14 @@ factor.
 """
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tedloc.backbones.encoders import Encoder, load_encoder
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.methods import Route
 from tedloc.methods.cam import LinearCAM
 
@@ -66,20 +68,30 @@ class GradCAM(LinearCAM):
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        e = self.profile.encoder
-        return load_encoder(e.name, image_size=e.image_size, weights=e.weights, device=self.device)
+        e = self.profile.encoder  # not compiled: its inside is looked at
+        return load_encoder(
+            e.name, image_size=e.image_size, weights=e.weights, device=self.device, precision=e.precision
+        )
+
+    def preprocessing(self) -> Preprocessing | None:
+        return self.encoder.preprocessing if input_norm(self.encoder) else None
+
+    def ahead(self, split: str, batches: Iterable[np.ndarray]) -> None:
+        if self.preprocessing():
+            self.reader(split).ahead(batches)
+        else:
+            super().ahead(split, batches)
 
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
         """As for every trained method, but with a gradient, and a ViT's from images."""
-        (standardise, classifier), images, norm = self.net, self.images(split), input_norm(self.encoder)
+        (standardise, classifier), norm = self.net, input_norm(self.encoder)
         if norm is None:  # the last feature map itself, which is cached
             x = standardise(self.input(split, index))
             grid, prefix = x.shape[2:], 0
             layer = x.flatten(2).transpose(1, 2).requires_grad_()
             pooled = layer.mean(1)
         else:
-            batch = self.encoder.preprocess([images.image(i) for i in index]).to(self.device)
-            tokens, layer = explained(self.encoder, norm, batch)
+            tokens, layer = explained(self.encoder, norm, self.photos(split, index))
             grid, prefix = tokens.shape[2:], self.encoder.body.num_prefix_tokens
             pooled = standardise(tokens).mean((2, 3))
         scores = classifier(pooled)

@@ -20,8 +20,9 @@ from tedloc.backbones.encoders import (
     in_small_batches,
     lite_classifier,
     timm_model,
-    to_input,
 )
+from tedloc.backbones.precision import autocast
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.data import ImageSet, of_imagenet
 from tedloc.errors import UserError
 from tedloc.methods import Method, Route
@@ -36,50 +37,61 @@ class HeadCam:
     Raises ``UserError`` for an encoder without such a head and for a class that ImageNet-1k lacks.
     """
 
-    def __init__(self, encoder: str, images: ImageSet, device: str = "cpu", weights: str | None = None):
+    def __init__(
+        self,
+        encoder: str,
+        images: ImageSet,
+        device: str = "cpu",
+        weights: str | None = None,
+        precision: str = "auto",
+        compile: bool = False,
+    ):
         if encoder in LITES:
             net = lite_classifier(encoder, weights)
-            self.image_size, self.mean, self.std = LITES[encoder], LITE_MEAN, LITE_STD
+            self.preprocessing = Preprocessing(LITES[encoder], LITE_MEAN, LITE_STD)
         elif encoder.startswith("timm/"):
             net = timm_model(encoder, weights=weights)
             config = resolve_model_data_config(net)
-            self.image_size, self.mean, self.std = config["input_size"][-1], config["mean"], config["std"]
+            self.preprocessing = Preprocessing(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
         else:
             raise UserError(
                 f"encoder {encoder!r} has no ImageNet classifier; choose {min(LITES)} or timm/<model> with one"
             )
         self.net = net.requires_grad_(False).eval().to(device)
+        if torch.device(device).type == "cuda":  # where convolutions are faster so
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.precision, self._features = precision, self.net.forward_features
         self.classes = torch.from_numpy(imagenet_indices(images)).to(device)
         self._check(encoder)
         head = self.net.get_classifier()
         self.weight, self.bias = head.weight[self.classes], head.bias[self.classes]
-
-    def preprocess(self, images: list[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) float32 from B RGB images (H, W, 3) uint8."""
-        return to_input(images, self.image_size, self.mean, self.std)
+        self.preprocess = self.preprocessing
+        if compile:
+            self._features = torch.compile(self._features)
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Last features (B, C, h, w) and logits (B, K) of the data set's classes."""
-        features = in_small_batches(self.net.forward_features, x)
+        with autocast(self.precision, x.device):
+            features = in_small_batches(self._features, x).float()
         return features, features.mean((2, 3)) @ self.weight.T + self.bias
 
     @torch.inference_mode()
     def maps(self, features: Tensor, classes: Tensor) -> Tensor:
         """(B, h, w) CAMs of one class in [0, K) an image, min-max normalised to [0, 1]; zeros where flat but for the
         rounding of the sum over channels."""
-        weight = self.weight[classes]
-        cams = torch.einsum("bchw,bc->bhw", features, weight)
+        cams = torch.einsum("bchw,bc->bhw", features, self.weight[classes])
         low, high = cams.amin((1, 2), keepdim=True), cams.amax((1, 2), keepdim=True)
-        terms = torch.einsum("bchw,bc->bhw", features.abs(), weight.abs()).amax((1, 2), keepdim=True)
         eps = torch.finfo(cams.dtype).eps
-        return torch.where(high - low > 8 * eps * terms, (cams - low) / (high - low).clamp_min(eps), 0.0)
+        rounding = features.shape[1] * eps * torch.maximum(low.abs(), high.abs())  # of a sum over the channels
+        return torch.where(high - low > rounding, (cams - low) / (high - low).clamp_min(eps), 0)
 
     @torch.inference_mode()
     def _check(self, encoder: str) -> None:
         """The head must be what CAM needs: 1000 logits, linear in the spatial mean of the last features."""
         generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(1, 3, self.image_size, self.image_size, generator=generator).to(self.classes.device)
+        size = self.preprocessing.size
+        probe = torch.rand(1, 3, size, size, generator=generator).to(self.classes.device)
         features, head = self.net.forward_features(probe), self.net.get_classifier()
         linear = isinstance(head, nn.Linear) and head.bias is not None and len(head.weight) == 1000
         if not (
@@ -134,12 +146,15 @@ class HeadCAM(Method):
 
     @functools.cached_property
     def head(self) -> HeadCam:
-        return HeadCam(self.profile.encoder.name, self.images("train"), device=self.device)
+        e = self.profile.encoder
+        return HeadCam(e.name, self.images("train"), self.device, precision=e.precision, compile=e.compile)
+
+    def preprocessing(self) -> Preprocessing:
+        return self.head.preprocessing
 
     @torch.inference_mode()
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
-        images = self.images(split)
-        feature, scores = self.head.forward(self.head.preprocess([images.image(i) for i in index]).to(self.device))
+        feature, scores = self.head.forward(self.photos(split, index))
         return {
             "true": Route(self.head.maps(feature, self.labels(split, index)), scores),
             "pred": Route(self.head.maps(feature, scores.argmax(1)), scores),

@@ -32,7 +32,6 @@ from tedloc.backbones.clip import (
     grid_of,
     project,
     qkv,
-    run_block,
     softmax_attention,
 )
 from tedloc.errors import UserError, choose
@@ -69,15 +68,16 @@ def dense_embeddings(clip: Clip, images: Tensor, variant: str, sigma: float = SI
     tower = clip.tower
     grid = grid_of(tower, images)
     *blocks, last = tower.transformer.resblocks
-    tokens = embed(tower, images)
-    for block in blocks:
-        tokens, _ = run_block(block, tokens)
-    untouched = project(tower, run_block(last, tokens)[0])
-    dense = untouched
-    if variant != "vanilla":
-        query, key, value = qkv(last, last.ln_1(tokens))
-        update = attention_output(last, last_attention(variant, query, key, grid, sigma) @ value)
-        dense = project(tower, update if variant == "naclip" else feed_forward(last, tokens + update))
+    with clip.autocast():
+        tokens = embed(tower, images)
+        for block in blocks:
+            tokens, _ = clip.block(block, tokens)
+        untouched = project(tower, clip.block(last, tokens)[0])
+        dense = untouched
+        if variant != "vanilla":
+            query, key, value = qkv(last, last.ln_1(tokens))
+            update = attention_output(last, last_attention(variant, query, key, grid, sigma) @ value)
+            dense = project(tower, update if variant == "naclip" else feed_forward(last, tokens + update))
     patches = dense[:, 1:].transpose(1, 2).unflatten(2, grid)
     return DenseEmbeddings(patches, dense[:, 0], untouched[:, 0])
 
@@ -113,7 +113,7 @@ class PatchAnchor(FromCLIP):
         return {{"vanilla": "CLIP, vanilla", "sclip": "SCLIP", "naclip": "NACLIP"}[self.variant]: None}
 
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
-        patches, altered, untouched = dense_embeddings(self.clip, self.input(split, index), self.variant)
+        patches, altered, untouched = dense_embeddings(self.clip, self.photos(split, index), self.variant)
         scores, altered_scores = untouched @ self.text.T, altered @ self.text.T
         true = anchor_maps(patches, self.text, self.labels(split, index))
         predicted = anchor_maps(patches, self.text, scores.argmax(1))

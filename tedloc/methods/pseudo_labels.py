@@ -11,7 +11,9 @@ computes them ahead of a training, in several processes; the same command on fur
 
 import argparse
 import functools
+import itertools
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import filelock
@@ -21,12 +23,13 @@ from torch import Tensor
 
 from tedloc import fingerprints, paths, profiles
 from tedloc.data import open_data
+from tedloc.data.loading import back
 from tedloc.data.registry import DATASETS
 from tedloc.errors import UserError, choose, command
 from tedloc.methods import METHODS, Method, Teacher, create
 from tedloc.settings import Profile, override
 from tedloc.training import devices
-from tedloc.training.store import Rows, side_by_side, stored_maps
+from tedloc.training.store import CHUNK, Rows, side_by_side, stored_maps
 
 CENTRE_PRIOR = "centre-prior"
 
@@ -80,7 +83,8 @@ def pseudo_label_cams(
         return np.broadcast_to(cam, (len(images), *cam.shape))
     method = create(teacher.method, teacher.profile, teacher.seed, device)
     code = fingerprints.environment(*method.code(), DATASETS[profile.data.name])
-    key = fingerprints.digest([images.fingerprint(), teacher.method, method.settings(), code])
+    kind = torch.device(device).type  # which the precision depends on
+    key = fingerprints.digest([images.fingerprint(), teacher.method, method.settings(), code, kind])
     store = paths.cache() / "cams" / f"{profile.data.name}-{split}-{key[:20]}"
     cams = stored_maps(
         store,
@@ -88,6 +92,7 @@ def pseudo_label_cams(
         functools.partial(_open_teacher, method, split, folder or store / "teacher"),
         verify=True,
         what=f"CAMs of {images.name}/{split}",
+        chunk=profile.pseudo_labels.batch_size or CHUNK,
         settings={"teacher": profile.pseudo_labels.teacher} | method.settings(),
     )
     if profile.pseudo_labels.shuffled:
@@ -101,7 +106,18 @@ def _open_teacher(method: Method, split: str, folder: Path) -> Rows:
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".fit.lock"):  # processes side by side train it once
         method.fit(folder)
-    return lambda index: (method.true_maps(split, index).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return rows_of(method, split)
+
+
+def rows_of(method: Method, split: str) -> Rows:
+    """The same of a method that is fitted already."""
+
+    def rows(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        coming, batches = itertools.tee(batches)
+        method.ahead(split, coming)
+        return back((method.true_maps(split, index).clamp(0, 1) * 255).round().to(torch.uint8) for index in batches)
+
+    return rows
 
 
 @command

@@ -11,6 +11,7 @@ given images (``on_images``), prepared as its backbone wants them: see ``tedloc.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.backbones.encoders import load_encoder
+from tedloc.backbones import encoders
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.data import SPLITS
 from tedloc.fingerprints import digest
 from tedloc.methods import Method, Route, Shape
 from tedloc.settings import OptimiserSettings
 from tedloc.training import engine
 from tedloc.training.distributed import Draws
-from tedloc.training.features import Features, features
+from tedloc.training.features import Features, View, features, on_device
 
 
 class Batch(NamedTuple):
@@ -143,29 +145,41 @@ class Trained(Method):
             engine.load(self.net, checkpoint, key)
             return
         self.prepare()
-        labels = torch.from_numpy(self.images("train").labels)
 
         def step(net: nn.Module, index: np.ndarray, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
             view = draws.randint(self.views)
-            x = net[0](self.input("train", index, view.cpu().numpy()))
-            return self.loss(net[1], Batch(x, labels[index].to(self.device), index, view == 1, draws))
+            x = net[0](self.input("train", index, view))
+            return self.loss(net[1], Batch(x, self.labels("train", index), index, view == 1, draws))
 
-        engine.train(self.net, step, len(labels), self.optimiser, self.seed, folder, self.device)
+        def ahead(batches: Iterable[np.ndarray]) -> None:
+            self.input_ahead("train", batches)
+
+        count = len(self.images("train"))
+        engine.train(self.net, step, count, self.optimiser, self.seed, folder, self.device, ahead)
         if checkpoint:
             engine.save(self.net, checkpoint, key)
 
-    def input(self, split: str, index: np.ndarray, view: np.ndarray | int = 0) -> Tensor:
+    def input(self, split: str, index: np.ndarray, view: View = 0) -> Tensor:
         """What the network is given for some images of a split, each in its view (1: mirrored)."""
         if self.on_images:
-            images = self.images(split)
-            x = self.preprocess([images.image(i) for i in index]).to(self.device)
-            mirrored = torch.from_numpy(np.broadcast_to(view, len(index)) == 1).to(self.device)
-            return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+            x = self.photos(split, index)
+            return torch.where((on_device(view, self.device) == 1).view(-1, 1, 1, 1), x.flip(-1), x)
         return self.stored(split).batch(index, view, self.device)
 
-    def preprocess(self, images: list[np.ndarray]) -> Tensor:
-        """(B, 3, S, S) as the network's backbone wants them, from RGB images (H, W, 3) uint8."""
-        return next(m.preprocess for m in self.net.modules() if hasattr(m, "preprocess"))(images)
+    def preprocessing(self) -> Preprocessing | None:
+        """As the network's backbone wants its images, where it is trained on those."""
+        own = (module.preprocessing for module in self.net.modules() if hasattr(module, "preprocessing"))
+        return next(own) if self.on_images else None
+
+    def input_ahead(self, split: str, batches: Iterable[np.ndarray]) -> None:
+        """Start reading what :meth:`input` will be asked for."""
+        if self.on_images:
+            self.reader(split).ahead(batches)
+        else:
+            self.stored(split).ahead(batches, self.device)
+
+    def ahead(self, split: str, batches: Iterable[np.ndarray]) -> None:
+        self.input_ahead(split, batches)
 
     @torch.inference_mode()
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
@@ -175,8 +189,4 @@ class Trained(Method):
     def modules(self) -> dict[str, nn.Module]:
         if self.on_images:
             return {"network": self.net[1]}
-        e = self.profile.encoder
-        return {
-            "encoder": load_encoder(e.name, image_size=e.image_size, weights=e.weights, tap=e.tap),
-            "network": self.net[1],
-        }
+        return {"encoder": encoders.load(self.profile.encoder), "network": self.net[1]}

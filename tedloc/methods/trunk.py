@@ -20,10 +20,10 @@ class Trunk(nn.Module):
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.encoder = encoder.requires_grad_(True)
-        self.dim, self.preprocess = encoder.dim, encoder.preprocess
+        self.dim, self.preprocessing = encoder.dim, encoder.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.encoder(images)
+        return self.encoder.embed(images)  # in the precision of the training
 
 
 class EarlyTrunk(Trunk):

@@ -28,7 +28,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from tedloc import fingerprints, paths, profiles
-from tedloc.backbones.encoders import Encoder, load_encoder
+from tedloc.backbones import encoders
+from tedloc.backbones.encoders import Encoder
 from tedloc.data import open_data
 from tedloc.errors import UserError, choose
 from tedloc.methods.tedloc import TeDLocMethod
@@ -193,9 +194,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
     except RuntimeError:  # names or shapes of weights
         raise UserError(_of_other_code(checkpoint, metrics["provenance"]["commit"])) from None
     threshold = metrics["routes"][ROUTE].get("threshold@0.5 (val threshold)")
-    encoder = load_encoder(
-        profile.encoder.name, image_size=profile.encoder.image_size, weights=profile.encoder.weights, device=device
-    )
+    encoder = encoders.load(profile.encoder, device)
     about = {"run": folder.resolve().name} | {
         key: metrics["provenance"].get(key) for key in ("profile", "dataset", "synthetic", "seed", "commit", "date")
     }
@@ -262,7 +261,8 @@ def _exported(folder: Path, device: str) -> Localizer:
         raise UserError(f"{file} is not the file that {STORY} beside it describes; copy the folder again, whole")
     name = story["settings"]["encoder"]["name"]
     empty = None if name.startswith("aviary/") else "random"  # its weights are in the file
-    encoder = load_encoder(name, image_size=story["image size"], weights=empty)
+    precision = story["settings"]["encoder"].get("precision", "auto")
+    encoder = encoders.load_encoder(name, image_size=story["image size"], weights=empty, precision=precision)
     decoder = _restore(DecoderSettings, story["settings"]["decoder"])
     network = _empty_network(file, decoder, "network.")
     weights = nn.ModuleDict({"encoder": encoder, "network": network})

@@ -17,6 +17,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from tedloc import paths
+from tedloc.data.processes import sharing
 from tedloc.errors import UserError
 from tedloc.fingerprints import digest
 from tedloc.methods import Method
@@ -104,6 +105,7 @@ def _in_place(places: int, work: Callable[[Request], Any], request: Request) -> 
     locks = [filelock.FileLock(paths.runs() / f".{request.device}-{n}.lock", blocking=False) for n in range(places)]
     while (lock := next(filter(_taken, locks), None)) is None:
         time.sleep(0.1)
+    sharing(places)
     try:
         work(request)
     finally:

@@ -10,6 +10,7 @@ any moment ends in the same numbers.
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tedloc import paths
+from tedloc.backbones.precision import autocast
 from tedloc.errors import UserError, choose
 from tedloc.settings import OptimiserSettings
 from tedloc.training import distributed
@@ -102,10 +104,12 @@ def train(
     seed: int,
     folder: Path | None = None,
     device: str = "cpu",
+    ahead: Callable[[Iterator[np.ndarray]], None] | None = None,
 ) -> nn.Module:
     """Train ``model`` in place and return it in eval mode.
 
-    count: number of training images. ``folder`` gets ``log.jsonl`` (one line an epoch: loss terms, learning
+    count: number of training images. ahead: is told this process's part of every batch to come, in order, so that
+    it can be read before its step. ``folder`` gets ``log.jsonl`` (one line an epoch: loss terms, learning
     rate, images a second, seconds), ``progress.jsonl`` (one line a checkpoint within an epoch) and, while it
     runs, ``resume.pt``. What a step keeps from one batch to the next must be a buffer of the model.
 
@@ -135,6 +139,8 @@ def train(
         mininterval=1,
         disable=distributed.rank() > 0,
     )
+    if ahead:
+        ahead(_coming(count, settings, seed, device, at.epoch, at.batch))
     with bar, _forked(), memory("optimiser.batch_size", settings.batch_size):
         saved = shown = last = time.monotonic()
         while at.epoch < settings.epochs:
@@ -183,6 +189,16 @@ def train(
     return model.eval()
 
 
+def _coming(
+    count: int, settings: OptimiserSettings, seed: int, device: str, first: int, done: int
+) -> Iterator[np.ndarray]:
+    """This rank's images of every batch to come, from epoch ``first`` on, of which ``done`` batches are."""
+    for epoch in range(first, settings.epochs):
+        batches = epoch_batches(count, settings.batch_size, generator_for(seed, epoch, device))
+        for index in itertools.islice(batches, done if epoch == first else 0, None):
+            yield index[distributed.rows(len(index))]
+
+
 def _descend(
     objective: nn.Module,
     index: np.ndarray,
@@ -192,11 +208,9 @@ def _descend(
     device: str,
 ) -> dict[str, Tensor]:
     """One step on a batch; returns loss and terms summed over its images."""
-    draws, kind = distributed.Draws(generator, len(index)), torch.device(device).type
-    choose("precision", settings.precision, ("auto", "float32", "bf16"))
-    low = settings.precision == "bf16" or (settings.precision == "auto" and kind == "cuda")
+    draws = distributed.Draws(generator, len(index))
     own = index[draws.own]
-    with torch.autocast(kind, torch.bfloat16, enabled=low):
+    with autocast(settings.precision, device):
         loss, terms = objective(own, draws)
     optimiser.zero_grad(set_to_none=True)
     (loss * (len(own) * distributed.world() / len(index))).backward()  # DDP divides by the number of processes

@@ -23,6 +23,7 @@ size and 4 to 9 times at EVA-L's, and ILSVRC takes 25,624 files; locks, what is 
 With ten batches a shard every batch rewrites its shard (5.5 times the bytes), and two writers undo each other's.
 """
 
+import contextlib
 import errno
 import gzip
 import json
@@ -33,7 +34,8 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tedloc import paths
+from tedloc.data.processes import sharing
 from tedloc.errors import UserError
 
 CHUNK = 50  # images: what a kill may cost, and the batch that goes through the network
 SHARDS = 256  # at most: so many processes can share the work
 WAIT = 0.5  # seconds between two looks at what other processes still compute
 
-Rows = Callable[[np.ndarray], np.ndarray]  # positions (B,) -> rows (B, ...) of the array
+# batch by batch, positions (B,) -> rows (B, ...) of the array; what comes next may be asked for early, to read ahead
+Rows = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 
 
 def stored_maps(
@@ -60,6 +64,7 @@ def stored_maps(
     settings: dict[str, Any],
     unit: str = "images",
     verify: bool = False,
+    chunk: int = CHUNK,
 ) -> np.ndarray:
     """The array of a folder, memory-mapped: read where it is whole, computed where it is not.
 
@@ -69,6 +74,7 @@ def stored_maps(
     unit:      what the size counts, "images x 2 views"
     settings:  kept in index.json for whoever finds the folder; ``folder`` must differ where they do
     verify:    read everything and compute damaged chunks again. A file cut short is noticed in any case
+    chunk:     images of a chunk, where the folder is new
 
     Raises ``UserError`` when the disk is too small for what is missing.
     """
@@ -77,7 +83,7 @@ def stored_maps(
     with filelock.FileLock(folder / ".lock"):
         if not (folder / "index.json").exists():
             rows = open_rows()
-            _create(folder, ids, rows(np.arange(1)), what, settings)
+            _create(folder, ids, next(iter(rows([np.arange(1)]))), what, settings, chunk)
     store = MapStore(folder, what)
     if store.stretched() or verify:
         store.forget(store.damaged())
@@ -95,7 +101,9 @@ def stored_maps(
     return store.maps()
 
 
-def _create(folder: Path, ids: Sequence[str], first: np.ndarray, what: str, settings: dict[str, Any]) -> None:
+def _create(
+    folder: Path, ids: Sequence[str], first: np.ndarray, what: str, settings: dict[str, Any], chunk: int
+) -> None:
     """The folder's fixed files; index.json last."""
     with paths.replacing(folder / "images.txt.gz") as scratch, gzip.open(scratch, "wt") as lines:
         lines.write("".join(f"{name}\n" for name in ids))
@@ -106,7 +114,7 @@ def _create(folder: Path, ids: Sequence[str], first: np.ndarray, what: str, sett
         "what": what,
         "shape": [len(ids), *first.shape[1:]],
         "dtype": first.dtype.str,
-        "images a chunk": CHUNK,
+        "images a chunk": chunk,
         "settings": settings,
     }
     with paths.replacing(folder / "index.json") as scratch:
@@ -179,22 +187,41 @@ class MapStore:
             total=self.shape[0], initial=self._rows_done(), desc=self.what, unit="image", disable=is_worker()
         ) as bar:
             while len(missing := self.missing()):
-                took = [self._fill_shard(shard, rows, bar) for shard in np.unique(missing // self.per_shard)]
-                if not any(took):  # the rest is in other processes' hands
-                    time.sleep(WAIT)
+                if not self._fill_shards(np.unique(missing // self.per_shard), rows, bar):
+                    time.sleep(WAIT)  # the rest is in other processes' hands
                 self._advance(bar)
 
-    def _fill_shard(self, shard: int, rows: Rows, bar: tqdm) -> bool:
-        """Compute what a shard lacks, unless another process does; says whether there was something to do."""
-        try:
-            with filelock.FileLock(self.folder / "locks" / str(shard), timeout=0):
-                missing = self.missing(int(shard) * self.per_shard, self.per_shard)
-                for chunk in missing:
-                    self._store(int(chunk), rows(self.index(chunk)))
-                    self._advance(bar)
-                return len(missing) > 0
-        except filelock.Timeout:
-            return False
+    def _fill_shards(self, shards: np.ndarray, rows: Rows, bar: tqdm) -> bool:
+        """Compute what shards lack, but for those that another process is at; says whether there was something to do.
+
+        A shard is this process's from when its first chunk is asked for until its last one is stored.
+        """
+        asked: deque[tuple[int, filelock.FileLock | None]] = deque()  # chunks; with the last of a shard, its lock
+        done = False
+        with contextlib.ExitStack() as held:
+
+            def claimed() -> Iterator[np.ndarray]:
+                for shard in map(int, shards):
+                    lock = filelock.FileLock(self.folder / "locks" / str(shard), blocking=False)
+                    try:
+                        held.enter_context(lock)
+                    except filelock.Timeout:
+                        continue
+                    missing = self.missing(shard * self.per_shard, self.per_shard).tolist()
+                    if not missing:
+                        lock.release()
+                    for chunk in missing:
+                        asked.append((chunk, lock if chunk == missing[-1] else None))
+                        yield self.index(chunk)
+
+            for found in rows(claimed()):
+                chunk, lock = asked.popleft()
+                self._store(chunk, found)
+                if lock:
+                    lock.release()
+                self._advance(bar)
+                done = True
+        return done
 
     def _store(self, chunk: int, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows, self.dtype)
@@ -277,11 +304,13 @@ def side_by_side(workers: int, device: str, function: Callable[..., Any], *argum
     devices = [f"cuda:{i % gpus}" if gpus else device for i in range(workers)]
     threads = max(1, torch.get_num_threads() // workers)
     context = multiprocessing.get_context("spawn")
-    others = [context.Process(target=_work, args=(threads, each, function, *arguments)) for each in devices[1:]]
+    others = [
+        context.Process(target=_work, args=(workers, threads, each, function, *arguments)) for each in devices[1:]
+    ]
     for process in others:
         process.start()
     try:
-        result = _work(threads, devices[0], function, *arguments)
+        result = _work(workers, threads, devices[0], function, *arguments)
     except BaseException:
         for process in others:
             process.terminate()
@@ -294,8 +323,9 @@ def side_by_side(workers: int, device: str, function: Callable[..., Any], *argum
     return result
 
 
-def _work(threads: int, device: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _work(workers: int, threads: int, device: str, function: Callable[..., Any], *arguments: Any) -> Any:
     import torch
 
+    sharing(workers)
     torch.set_num_threads(threads)
     return function(*arguments, device=device)

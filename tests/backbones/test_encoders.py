@@ -21,8 +21,8 @@ from tedloc.backbones.encoders import (
     lite_package,
     load_encoder,
     timm_model,
-    to_input,
 )
+from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.data import ilsvrc
 from tedloc.data.files import FileImages
 from tedloc.errors import UserError
@@ -57,20 +57,20 @@ def classes(wnids: list[str] | None, name: str = "tiny-imagenet") -> FileImages:
 def test_preprocessing_keeps_the_whole_image_whatever_its_aspect():
     image = np.zeros((20, 80, 3), dtype=np.uint8)
     image[:, :40] = (255, 0, 0)  # left half red
-    x = to_input([image], 32, (0.0,) * 3, (1.0,) * 3)
+    x = Preprocessing(32, (0.0,) * 3, (1.0,) * 3)([image])
     assert x.shape == (1, 3, 32, 32) and x.dtype == torch.float32
     assert torch.all(x[0, 0, :, :15] == 1) and torch.all(x[0, 0, :, 17:] == 0) and torch.all(x[0, 1:] == 0)
 
 
 def test_preprocessing_smooths_when_it_shrinks():
     board = np.indices((64, 64)).sum(0) % 2 * 255
-    x = to_input([np.repeat(board[..., None], 3, axis=2).astype(np.uint8)], 16, (0.0,) * 3, (1.0,) * 3)
+    x = Preprocessing(16, (0.0,) * 3, (1.0,) * 3)([np.repeat(board[..., None], 3, axis=2).astype(np.uint8)])
     assert (x - 0.5).abs().max() < 0.05
 
 
 def test_preprocessing_leaves_an_image_of_the_right_size_alone():
     image = noise(1, 32, 32)[0]
-    x = to_input([image], 32, (0.5, 0.25, 0.0), (0.5, 1.0, 2.0))
+    x = Preprocessing(32, (0.5, 0.25, 0.0), (0.5, 1.0, 2.0))([image])
     expected = (image / 255 - (0.5, 0.25, 0.0)) / (0.5, 1.0, 2.0)
     assert np.allclose(x[0].permute(1, 2, 0), expected, atol=1e-6)
 

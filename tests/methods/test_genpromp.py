@@ -271,7 +271,7 @@ def test_a_stable_diffusion_folder_has_the_same_verbs(stable):
     prompts = genpromp.Prompts(model, ["black-footed albatross"], genpromp.TEMPLATES)
     assert prompts.position == 5  # under CLIP's own vocabulary, in all seven templates
     assert prompts.representative[0, 0, :7].tolist() == [49406, 320, 1125, 539, 320, 49408, 49407]
-    z = model.encode([np.full((40, 50, 3), 200, np.uint8)])
+    z = model.encode(model.preprocessing.square(np.full((40, 50, 3), 200, np.uint8)))
     text = model.embed(prompts.representative[0, :1], torch.full((1, 16), 0.5))
     other = model.embed(prompts.representative[0, :1], torch.randn(1, 16))
     assert z.shape == (1, 4, 16, 16) and text.states.shape == (1, 77, 16) and text.visible.all()

@@ -25,11 +25,12 @@ from tedloc.settings import override
 PROFILE = profiles.get("smoke", {"data.per_class": 1})
 NAMES = [name for name in METHODS if create(name, PROFILE).applies() and not create(name, PROFILE).lacks()]
 CASES = {name: {"method": name, "profile": "smoke", "changes": {"data.per_class": 1}} for name in NAMES}
-CASES["tedloc without a cache"] = {
-    "method": "tedloc",
-    "profile": "smoke",
-    "changes": {"data.per_class": 1, "encoder.cache": False},
-}
+for name, change in {
+    "tedloc without a cache": {"encoder.cache": False},
+    "tedloc from bytes": {"encoder.cache_type": "int8"},
+    "tedloc, photos read by two processes": {"encoder.cache": False, "data.workers": 2},
+}.items():
+    CASES[name] = {"method": "tedloc", "profile": "smoke", "changes": {"data.per_class": 1} | change}
 PHOTOS = override(profiles.get("ilsvrc"), {"encoder.name": "efficientnet-lite0", "encoder.image_size": None})
 if create("head-cam", PHOTOS).lacks() is None:
     changes = {"encoder.name": "efficientnet-lite0", "encoder.image_size": None, "evaluation.step": 0.05}
@@ -53,7 +54,8 @@ def told(tmp_path_factory) -> dict[str, dict]:
             text=True,
         )
     assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip((*pretended.MIXED, *CASES), map(json.loads, done.stdout.splitlines()), strict=True))
+    names = (*pretended.MIXED, *pretended.WAITS, *CASES)
+    return dict(zip(names, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -67,6 +69,13 @@ def test_a_method_trains_and_localises_on_a_device_with_the_cpus_results(case, t
 @pytest.mark.parametrize("what", pretended.MIXED)
 def test_the_device_refuses_what_a_gpu_refuses(what, told):
     assert told[what]["refused"].startswith("MixedDevices"), told[what]
+
+
+@pytest.mark.parametrize("what", pretended.WAITS)
+def test_the_host_waits_for_no_batch_that_was_read_ahead(what, told):
+    assert told[what]["told of"] == []
+    cached = what in ("cached patch embeddings", "bytes")
+    assert bool(told[what]["not"]) == cached  # whose views must be known to the host to be read on the spot
 
 
 @pytest.mark.parametrize("name", ["cub", "ilsvrc"])

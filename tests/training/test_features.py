@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tedloc import profiles
+from tedloc.backbones import encoders
 from tedloc.backbones.encoders import Encoder
 from tedloc.data import ImageSet
 from tedloc.errors import UserError
@@ -18,9 +19,12 @@ from tedloc.methods import create
 from tedloc.settings import DataSettings, EncoderSettings, override
 from tedloc.training import features as module
 from tedloc.training.features import features
+from tedloc.training.quantised import Quantiser
+from tedloc.training.store import MapStore
 
 COUNT = 120
 DATA, CACHED, ANEW = DataSettings(), EncoderSettings(), EncoderSettings(cache=False)
+BYTES = EncoderSettings(cache_type="int8")
 HALF = {"rtol": 2**-10, "atol": 1e-6}  # a step of fp16
 
 
@@ -63,9 +67,7 @@ def tiny(request, monkeypatch):
             ["wren", "crow"],
         )
         monkeypatch.setattr(module, "open_data", lambda *_: images)
-        monkeypatch.setattr(
-            module, "load_encoder", lambda *_, **__: Encoder("tiny", Body(), 6, 16, (0.5,) * 3, (0.2,) * 3)
-        )
+        monkeypatch.setattr(encoders, "load", lambda *_: Encoder("tiny", Body(), 6, 16, (0.5,) * 3, (0.2,) * 3))
     yield
     module._encoder.cache_clear()
 
@@ -77,6 +79,64 @@ def test_embeddings_with_and_without_cache_agree_view_by_view_to_half_precision(
     assert (kept.dim, kept.grid) == (anew.dim, anew.grid) == (6, (2, 2))
     torch.testing.assert_close(kept.batch(index, view), anew.batch(index, view), **HALF)
     assert not torch.allclose(anew.batch(index, 1)[1], anew.batch(index, 0)[1].flip(-1), atol=0.01)
+
+
+@pytest.mark.parametrize("views", [0, 1, "each"])
+@pytest.mark.parametrize("settings", [CACHED, ANEW, BYTES], ids=["cache", "no cache", "int8"])
+def test_what_is_read_ahead_is_what_is_read_on_the_spot(settings, views):
+    some = features(DATA, "train", settings)
+    batches = np.array_split(np.random.default_rng(0).permutation(COUNT), 9)
+    each = [np.arange(len(index)) % 2 if views == "each" else views for index in batches]
+    on_the_spot = [some.batch(*asked) for asked in zip(batches, each)]
+    some.ahead(iter(batches))
+    for index, view, wanted in zip(batches, each, on_the_spot):
+        found = some.batch(index, torch.as_tensor(view))
+        assert torch.equal(found, wanted) and found.stride() == wanted.stride() and found.dtype == torch.float32
+
+
+def test_bytes_take_half_the_room_and_are_off_by_half_a_step_of_their_channels_range():
+    exact, kept = features(DATA, "train", ANEW), features(DATA, "train", BYTES)
+    assert kept.tokens.dtype == np.int8 and 2 * kept.tokens.nbytes == features(DATA, "train", CACHED).tokens.nbytes
+    every = exact.batch(np.arange(COUNT))
+    low, high = every.amin((0, 2, 3)), every.amax((0, 2, 3))  # of all images: there are fewer than CALIBRATION
+    step = ((high - low) / 255)[:, None, None]
+    assert ((kept.batch(np.arange(COUNT)) - every).abs() <= 0.5001 * step).all()
+    np.testing.assert_allclose(kept.mean, exact.mean, atol=1e-3)
+
+
+def test_what_lies_outside_the_range_of_the_images_looked_at_becomes_its_end(monkeypatch):
+    monkeypatch.setattr(module, "CALIBRATION", 4)
+    exact, kept = features(DATA, "train", ANEW), features(DATA, "train", BYTES)
+    picked = exact.batch(np.array([0, 40, 79, 119]))
+    low, high = (end(picked.transpose(0, 1).flatten(1), 1).values[:, None, None] for end in (torch.min, torch.max))
+    every = exact.batch(np.arange(COUNT))
+    assert (every > high).any() and (every < low).any()
+    assert ((kept.batch(np.arange(COUNT)) - every.clamp(low, high)).abs() <= 0.5001 * (high - low) / 255).all()
+
+
+def test_ranges_that_were_lost_are_found_again():
+    kept = features(DATA, "train", BYTES)
+    before = kept.batch(np.arange(9))
+    (kept.folder / "ranges.npz").unlink()
+    assert torch.equal(features(DATA, "train", BYTES).batch(np.arange(9)), before)
+
+
+def test_a_channel_that_never_changes_keeps_its_value():
+    flat = Quantiser(*(torch.tensor([value]) for value in (2.5, torch.finfo(torch.float32).tiny)))
+    assert torch.equal(flat.decode(flat.encode(torch.full((1, 1, 2, 2), 2.5))), torch.full((1, 1, 2, 2), 2.5))
+
+
+def test_an_unknown_type_of_cache_is_refused():
+    with pytest.raises(UserError, match="unknown type of cached features 'int4'; choose one of: float16, int8"):
+        features(DATA, "train", dataclasses.replace(CACHED, cache_type="int4"))
+
+
+def test_the_batch_that_passes_the_encoder_is_a_setting():
+    small = features(DATA, "train", dataclasses.replace(CACHED, batch_size=7))
+    np.testing.assert_allclose(small.tokens, features(DATA, "train", CACHED).tokens, rtol=2**-9, atol=1e-3)
+    assert MapStore(small.folder).chunk == 7
+    with pytest.raises(UserError, match="encoder.batch_size is 0"):
+        EncoderSettings(batch_size=0)
 
 
 def test_statistics_are_those_of_the_first_view_with_and_without_cache():
@@ -152,16 +212,18 @@ def test_a_check_on_demand_finds_a_damaged_chunk_and_mends_it(capsys):
 
 def test_gpus_of_one_machine_share_a_cache_and_other_settings_do_not(monkeypatch):
     folders = []
-    monkeypatch.setattr(module, "stored_maps", lambda folder, *_, **__: folders.append(folder))
+    monkeypatch.setattr(module.store, "stored_maps", lambda folder, *_, **__: folders.append(folder))
     for settings, device in [
         (CACHED, "cuda:0"),
         (CACHED, "cuda:1"),
         (CACHED, "cpu"),
         (dataclasses.replace(CACHED, image_size=32), "cpu"),
         (dataclasses.replace(CACHED, mirror=False), "cpu"),
+        (dataclasses.replace(CACHED, precision="bf16"), "cpu"),
     ]:
         features(DATA, "train", settings, device)
-    assert folders[0] == folders[1] and len(set(folders)) == 4
+    features(dataclasses.replace(DATA, workers=3), "train", CACHED)  # which changes no number
+    assert folders[0] == folders[1] and folders[2] == folders[-1] and len(set(folders)) == 5
 
 
 def test_a_command_computes_features_ahead_and_checks_them(capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from map_teacher import COUNT, IDS, Teacher, compute, true_rows
+from map_teacher import COUNT, IDS, Teacher, compute, one_by_one, true_rows
 from tiny_clip import some_images, tiny_clip, unit_vectors
 
 from tedloc.errors import UserError
@@ -27,7 +27,7 @@ IMPORTS = """
 import os, signal, time
 from pathlib import Path
 import numpy as np
-from map_teacher import COUNT, IDS, Teacher, compute, true_rows
+from map_teacher import COUNT, IDS, Teacher, compute, one_by_one, true_rows
 from tedloc.training import store as map_store
 from tedloc.training.store import CHUNK, stored_maps
 """
@@ -84,7 +84,7 @@ def test_a_process_killed_in_the_third_batch_loses_at_most_that_batch(moment, fi
 SHARE = """
 folder, notes = sys.argv[1:]
 teacher = Teacher(notes, pause=0.02)
-maps = stored_maps(Path(folder), IDS, lambda: teacher, what="maps", settings={})
+maps = stored_maps(Path(folder), IDS, one_by_one(teacher), what="maps", settings={})
 assert np.array_equal(maps, true_rows(np.arange(COUNT)))
 """
 
@@ -105,7 +105,7 @@ def hang(index):
         Path(notes).touch()
         time.sleep(600)
     return true_rows(index)
-stored_maps(Path(folder), IDS, lambda: hang, what="maps", settings={})
+stored_maps(Path(folder), IDS, one_by_one(hang), what="maps", settings={})
 """
 
 
@@ -122,7 +122,7 @@ def test_the_part_of_a_process_that_dies_is_taken_over(tmp_path):
             hanging.kill()
         return teacher(index)
 
-    maps = stored_maps(tmp_path / "store", IDS, lambda: rows, what="maps", settings={})
+    maps = stored_maps(tmp_path / "store", IDS, one_by_one(rows), what="maps", settings={})
     hanging.communicate()
     asked = [int(line) for line in (tmp_path / "notes").read_text().split()]
     assert asked == [*others, *range(CHUNK)] and np.array_equal(maps, true_rows(np.arange(COUNT)))
@@ -187,7 +187,7 @@ def test_the_size_is_told_before_anything_is_computed(tmp_path, capsys):
         return true_rows(index)
 
     with pytest.raises(KeyboardInterrupt):
-        stored_maps(tmp_path, IDS, lambda: rows, what="maps of birds/train", unit="images x 2 views", settings={})
+        stored_maps(tmp_path, IDS, one_by_one(rows), what="maps of birds/train", unit="images x 2 views", settings={})
     assert [size_text(size) for size in (6.28e9, 1.34e12, 999)] == ["6.3 GB", "1.3 TB", "1.0 kB"]
 
 
@@ -229,7 +229,7 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_loses_nothing(small_disk, t
         return np.repeat(Teacher(tmp_path / "notes")(index)[:, None], 8, axis=1)  # 34 kB in all
 
     def run():
-        return stored_maps(small_disk / "store", IDS, lambda: rows, what="maps of birds/train", settings={})
+        return stored_maps(small_disk / "store", IDS, one_by_one(rows), what="maps of birds/train", settings={})
 
     with pytest.raises(UserError, match="the disk of .*store is full; make room and run the same command"):
         run()
@@ -274,7 +274,7 @@ def rows(index):
     if index[0] == CHUNK:
         os.kill(os.getpid(), signal.SIGKILL)
     return clip_es_maps(index)
-stored_maps(Path(sys.argv[1]), IDS[: 2 * CHUNK + 20], lambda: rows, what="CAMs", settings={})
+stored_maps(Path(sys.argv[1]), IDS[: 2 * CHUNK + 20], one_by_one(rows), what="CAMs", settings={})
 """
 
 
@@ -284,7 +284,7 @@ def test_clip_es_maps_of_a_killed_and_resumed_process_are_those_of_one_that_was_
     assert process.returncode == -signal.SIGKILL and list(MapStore(tmp_path / "killed").missing()) == [1, 2]
     ids = IDS[: 2 * CHUNK + 20]
     resumed, whole = (
-        stored_maps(tmp_path / name, ids, lambda: clip_es_maps, what="CAMs", settings={})
+        stored_maps(tmp_path / name, ids, one_by_one(clip_es_maps), what="CAMs", settings={})
         for name in ("killed", "whole")
     )
     assert np.array_equal(resumed, whole) and whole.max() == 255
