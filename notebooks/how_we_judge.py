@@ -17,7 +17,7 @@
 #
 # A *world* is one drawing of everything that chance decides: the images to train, to validate and to test on, the
 # encoder and the CLIP, which are trained on further images, and the start of each training. World 0 is where settings
-# were chosen, so it can flatter them, and decides nothing. Verdicts come from worlds 1 to 5, which nobody has looked at
+# were chosen, so it can flatter them, and decides nothing. Verdicts come from the worlds after it, which nobody looked at
 # before.
 #
 # ## The rule

@@ -137,7 +137,7 @@ Markdown(
 # ## What changed
 #
 # - The frozen encoder is this network, tapped at its last block. Of its last block's tokens each says what is seen there.
-# - A seed is a world: images, encoder, CLIP and start. Settings come from world 0; means and verdicts from worlds 1 to 5.
+# - A seed is a world: images, encoder, CLIP and start. Settings come from world 0; means and verdicts from the others.
 # - Verdicts follow [one rule](how_we_judge.ipynb), on claims that were written down before the results.
 # - Every method was given the same budget of trials and of core minutes; TeD-Loc's λ are searched as in the paper.
 # - CLIP-ES looks for the object against its published, generic background words, and not against this world's own.
