@@ -63,13 +63,18 @@ class TestDevices:
         [
             (None, None, None, "was built without CUDA; install a build with it, or give --device cpu"),
             ("13.0", "", None, "CUDA_VISIBLE_DEVICES is ''; unset it, or give"),
-            ("13.0", None, "Found no NVIDIA driver on your system. Please", "no NVIDIA driver is installed; install one"),
+            (
+                "13.0",
+                None,
+                "Found no NVIDIA driver on your system. Please",
+                "no NVIDIA driver is installed; install one",
+            ),
             (
                 "13.0",
                 None,
                 "The NVIDIA driver on your system is too old (found version 12040). Please update",
-                r"the driver is too old \(it knows CUDA 12.4\) for PyTorch's CUDA 13.0; update the driver, or install a "
-                "PyTorch built for an older CUDA, or give --device cpu",
+                r"the driver is too old \(it knows CUDA 12.4\) for PyTorch's CUDA 13.0; update the driver, or install "
+                "a PyTorch built for an older CUDA, or give --device cpu",
             ),
             ("13.0", None, "No CUDA GPUs are available", "No CUDA GPUs are available; see to the driver"),
         ],

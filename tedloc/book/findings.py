@@ -24,6 +24,7 @@ from tedloc import paper, paths
 from tedloc.book import chapters, report
 from tedloc.book.chapters import Chapter
 from tedloc.errors import UserError
+from tedloc.profiles import PROFILES
 from tedloc.runs.run import Run
 from tedloc.settings import Profile
 
@@ -102,7 +103,8 @@ def computed(profile: str) -> dict[str, dict[str, Any]]:
 
 def kept() -> dict[str, dict[str, Any]]:
     """The findings that are kept with the package, by profile."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(chapters.RESULTS.glob("*.json"))}
+    files = [chapters.RESULTS / f"{name}.json" for name in sorted(PROFILES)]
+    return {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
 
 
 def at_hand(profile: str) -> dict[str, dict[str, Any]]:

@@ -182,6 +182,25 @@ class _Watch(TorchDispatchMode):
         return result
 
 
+class _Count(TorchDispatchMode):
+    """Count operators, but for those that rename memory or take some."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.count += not operator.is_view and not operator._overloadpacket.__name__.startswith(("empty", "detach"))
+        return operator(*args, **(kwargs or {}))
+
+
+def operators(call: Callable[[], Any]) -> int:
+    """How many operators ``call()`` launches, backward passes and all; on a GPU each is a kernel or several."""
+    with _Count() as counter:
+        call()
+    return counter.count
+
+
 @dataclass(frozen=True)
 class Latency:
     """Time of one pass in milliseconds: median and quartiles over ``passes``, and the conditions."""

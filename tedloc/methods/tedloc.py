@@ -63,7 +63,7 @@ class TeDLocMethod(Trained):
 
     def loss(self, net: TeDLoc, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         p = self.profile
-        cam = torch.from_numpy(np.array(self.cams[batch.index])).to(self.device).float() / 255
+        cam = torch.from_numpy(np.array(self.cams[batch.index])).to(self.device, non_blocking=True).float() / 255
         cam = torch.where(batch.mirrored[:, None, None], cam.flip(-1), cam)
         output = net(batch.x)
         foreground, background = sampler.pools(sampler.to_grid(cam, tuple(output.g.shape[1:])), p.sampler, batch.draws)
