@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from tedloc import paths
-from tedloc.errors import UserError, command
+from tedloc.errors import UserError, command, installation
 from tedloc.training import devices
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -254,7 +254,7 @@ def photos(box: Box, count: int):
 PARTS: dict[str, tuple[float, Callable[[Box], None]]] = {  # name: share in seconds, work; six minutes together
     "latency of TeD-Loc": (50, latency("TeD-Loc", 10)),
     "latency of TS-CAM": (25, latency("TS-CAM", 6)),
-    "latency of GenPromp": (70, latency("GenPromp", 6)),
+    "latency of GenPromp": (70, latency("GenPromp", 5)),
     "encoder": (35, encoder),
     "clip-es": (20, clip_es),
     "epochs": (75, epochs),
@@ -281,8 +281,10 @@ def work_on(name: str, box: Box) -> None:
         PARTS[name][1](box)
     except TimeIsUp:
         ending = {"state": "stopped", "why": f"its share of {box.seconds:.0f} s was spent"}
-    except (UserError, ImportError) as error:
+    except UserError as error:
         ending = {"state": "skipped", "why": str(error)}
+    except ImportError as error:
+        ending = {"state": "skipped", "why": installation.sentence_for(f"the part {name!r}", error) or str(error)}
     except Exception as error:
         traceback.print_exc()
         ending = {"state": "failed", "why": f"{type(error).__name__}: {error}".strip().splitlines()[0]}

@@ -41,6 +41,8 @@ NAME = "pretended"
 INDEXED = ("index", "_index", "_unsafe_index")  # operators named so take an index of the CPU
 SHAPED_BY_VALUES = ("nonzero", "masked_select", "_unique2", "repeat_interleave")  # the host must ask for the shape
 COPIES = ("_to_copy", "copy_")
+# Methods whose training step looks at no value. (DA-WSOL asks whether a cluster is empty, DiPS picks its proposals.)
+NEVER_WAIT = ("tedloc", "cam", "ts-cam", "catr", "bas")
 
 
 class MixedDevices(RuntimeError):

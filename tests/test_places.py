@@ -92,6 +92,12 @@ class TestDevices:
         with pytest.raises(UserError, match=f"device 'cuda:1': PyTorch finds no GPU here: .*{words}"):
             devices.checked("cuda:1")
 
+    def test_a_gpu_that_is_full_before_training_ends_a_command_in_one_sentence(self, capsys):
+        def full(arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        assert "the GPU ran out of memory before training" in refusal(capsys, errors.command(full))
+
     def test_the_variable_is_held_to_the_same(self, monkeypatch):
         monkeypatch.setenv("TEDLOC_DEVICE", "gpu")
         with pytest.raises(UserError, match="'gpu' is not a device name .*TEDLOC_DEVICE"):

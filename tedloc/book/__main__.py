@@ -10,9 +10,9 @@
 ``evidence`` computes every world of every method and variant, hours of work, and keeps it in
 ``tedloc/results/evidence``; killed, it goes on where it was. ``run`` executes the notebooks of the table of contents in
 order (those that read others last) and says what is left; it skips those whose result is current, so that after a kill
-it goes on. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does both.
-``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's tables from
-it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
+it goes on. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does
+both. ``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's
+tables from it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
 """
 
 import argparse
