@@ -18,8 +18,8 @@ PLACES |= {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP, errno.ENAMETOOLON
 
 # Training and evaluation name their own batch size (tedloc.training.engine.memory); this is for what comes before.
 FULL_GPU = (
-    "the GPU ran out of memory before training, while a network was loaded or images were embedded; end what else holds "
-    "its memory, embed fewer images or smaller ones at a time, or give --device cpu"
+    "the GPU ran out of memory before training, while a network was loaded or images were embedded; end what else "
+    "holds its memory, embed fewer images or smaller ones at a time, or give --device cpu"
 )
 
 

@@ -330,6 +330,8 @@ def test_commands_that_we_print_exist(page):
                 assert arguments[0] in targets
             case "python" if arguments[0].startswith("data_scripts/"):
                 assert f"def {arguments[1]}(" in (ROOT / arguments[0]).read_text()
+            case "python" if arguments[0].startswith("tests/"):
+                assert (ROOT / arguments[0]).exists()
             case "tedloc-evaluate" | "tedloc-train" | "tedloc-predict" | "tedloc-tune":
                 assert f'{program} = "{program.replace("-", ".")}:main"' in (ROOT / "pyproject.toml").read_text()
             case "python" | "torchrun":
