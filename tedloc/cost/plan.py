@@ -178,7 +178,7 @@ def step_operators() -> int:
         with torch.autocast("cpu", torch.bfloat16):
             output = model(torch.ones(4, 8, 4, 4))
             cams = sampler.to_grid(torch.linspace(0, 1, 256).view(4, 8, 8), tuple(output.g.shape[1:]))
-            pools = sampler.pools(cams, SamplerSettings())
+            pools = sampler.pools(cams, SamplerSettings(), draws)
             samples = sampler.sample(*pools, SamplerSettings().samples, draws)
             loss, _ = total(output, samples, labels, model.anchors, LossSettings())
         optimiser.zero_grad(set_to_none=True)
