@@ -168,10 +168,11 @@ def encoder(box: Box) -> None:
 def clip_es(box: Box) -> None:
     """CLIP-ES on ViT-B/16 against the plain pass of its image tower, as ``benchmarks/clip_es.py`` measures it."""
     from benchmarks import clip_es as ratio
+    from tedloc.backbones.towers import IMAGE_SIZE
 
     plain, full = {}, {}
     for precision in PRECISIONS:
-        few = {"size": 64, "batch": 2, "rounds": 1} if box.small else {"batch": 32, "rounds": 20}
+        few = {"model": "aviary/clip", "size": IMAGE_SIZE, "batch": 2, "rounds": 1} if box.small else {"batch": 32, "rounds": 20}
         with torch.autocast(torch.device(box.device).type, torch.bfloat16, enabled=precision == "bf16"):
             times = ratio.measure(ratio.Settings(device=box.device, **few))
         plain[precision] = round(1000 / times["plain forward pass"], 3)
