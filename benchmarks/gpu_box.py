@@ -172,7 +172,9 @@ def clip_es(box: Box) -> None:
 
     plain, full = {}, {}
     for precision in PRECISIONS:
-        few = {"model": "aviary/clip", "size": IMAGE_SIZE, "batch": 2, "rounds": 1} if box.small else {"batch": 32, "rounds": 20}
+        few = {"batch": 32, "rounds": 20}
+        if box.small:
+            few = {"model": "aviary/clip", "size": IMAGE_SIZE, "batch": 2, "rounds": 1}
         with torch.autocast(torch.device(box.device).type, torch.bfloat16, enabled=precision == "bf16"):
             times = ratio.measure(ratio.Settings(device=box.device, **few))
         plain[precision] = round(1000 / times["plain forward pass"], 3)
