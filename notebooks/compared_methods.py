@@ -28,6 +28,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import pandas as pd
@@ -37,7 +38,7 @@ from tedloc import paths, profiles, tune
 from tedloc.book import compared, report
 from tedloc.cost import complexity
 
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 
 # %% [markdown]
 # ## CAM

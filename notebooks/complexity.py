@@ -30,7 +30,7 @@ from IPython.display import Markdown
 
 from tedloc import paper, plots, profiles
 from tedloc.book import evidence, report
-from tedloc.cost import complexity, full_size
+from tedloc.cost import complexity, full_size, full_size_clip, measured
 from tedloc.cost.complexity import LatencySettings
 
 plots.use_style()
@@ -49,7 +49,7 @@ with torch.device("meta"):
         "CATR": full_size.catr(),
         "GenPromp": full_size.genpromp(),
     }
-systems["CLIP-ES"] = full_size.clip_es(device=device)
+systems["CLIP-ES"] = full_size_clip.clip_es(device=device)
 parts = {name: complexity.costs(steps) for name, steps in systems.items()}
 
 # %% tags=["remove-input"]
@@ -320,7 +320,8 @@ plt.show()
 # The paper warms up 20 times and takes the mean of 1,000 passes at batch 1. Here the same protocol gives median and
 # quartiles. On a GPU it runs in full; on a CPU, timing stops after a few seconds a part, and GenPromp's parts,
 # which take many seconds, run once each without warm-up. The number of passes stands with each time. CPU and GPU
-# times do not compare with each other; orders and ratios on one machine do.
+# times do not compare with each other; orders and ratios on one machine do. Where `python -m benchmarks.gpu_box` has
+# run the whole protocol on a GPU, its times, in float32 and in bf16, stand beside the paper's.
 
 # %% tags=["remove-input", "shows-time"]
 on_gpu = torch.device(device).type == "cuda"
@@ -378,10 +379,13 @@ frame = pd.DataFrame(
 )
 for name in ("ours", "the paper", "the authors' page"):
     frame[f"{name} ÷ TeD-Loc"] = frame[f"{name} (ms)"] / frame.loc["TeD-Loc", f"{name} (ms)"]
+for precision in ("float32", "bf16"):
+    found = [measured.latency(name, precision) for name in frame.index]
+    frame[f"a GPU, {precision} (ms)"] = [measured.NOT_MEASURED if value is None else value for value in found]
 report.plain_table(
     frame,
     "Sum over the parts an image needs, and its ratio to TeD-Loc. The paper's times are from an A100 or "
-    "an A1000 (it says both).",
+    f"an A1000 (it says both). On a GPU: {measured.gpu()}.",
     decimals=2,
     provenance=conditions,
 )

@@ -20,6 +20,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import matplotlib.pyplot as plt
@@ -37,7 +38,7 @@ VARIANTS = ["L_KD", "P_CL", "I_CL", "L_KD + P_CL", "L_KD + I_CL", "P_CL + I_CL",
 # %%
 # Every combination of the three losses, in every world: a term that is left out has
 # the weight 0. Each is scored by the map of g and by that of the true class's anchor.
-P, requests = profiles.get(profile), {}
+P, requests = profiles.get(profile, settings), {}
 for name in VARIANTS:
     off = {f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name}
     requests[name] = runs.grid(P, routes=("g", "anchor-true"), **off)

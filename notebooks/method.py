@@ -23,6 +23,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import textwrap
@@ -48,7 +49,7 @@ plots.use_style()
 
 # %%
 # One run of TeD-Loc, trained where it is missing, else read; and what it was made of.
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 (run,) = runs.collect(runs.grid(P, seeds=P.seeds[:1], routes=("g",)))
 method = methods.create("tedloc", P, P.seeds[0], devices.default())
 method.fit(run.folder)  # reads the finished run's weights

@@ -21,6 +21,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import importlib.util
@@ -41,7 +42,7 @@ from tedloc.data.aviary import FAMILIES, FAMILY_OF, bird_name
 from tedloc.data.aviary_drawing import Bird
 
 plots.use_style()
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 NAMES = anchors.METHODS
 SHORT = ("none", "qr_rows", "random")
 hard = compared.hard_clip(P)

@@ -22,6 +22,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import textwrap
@@ -48,7 +49,7 @@ VARIANTS = {
 # %%
 # TeD-Loc in every world and, where the profile has a CLIP that sees images, its three
 # variants, in which nothing is trained.
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 clip = P.pseudo_labels.teacher == "clip-es"
 requests = {"TeD-Loc": runs.grid(P, routes=("g", "anchor-true", "anchor-pred"))}
 for name, method in VARIANTS.items() if clip else ():

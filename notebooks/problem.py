@@ -24,6 +24,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import html
@@ -47,7 +48,7 @@ OURS, PLAIN = "TeD-Loc", "CAM"
 # %%
 # Four rows of the main results, in every world: a classifier's map, the teacher's
 # when it is told the class and when it must guess, and TeD-Loc's.
-P = profiles.get(profile)
+P = profiles.get(profile, settings)
 rows = {row.label: row for row in compared.rows(P)}
 TOLD, GUESSED = (row.label for row in compared.teacher(P, list(rows.values())))
 LABELS = (PLAIN, TOLD, GUESSED, OURS)

@@ -25,6 +25,7 @@
 
 # %% tags=["parameters"]
 profile = "smoke"
+settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
 import dataclasses
@@ -53,7 +54,8 @@ plots.use_style()
 # %%
 # TeD-Loc taught by the profile's teacher, by two controls that know nothing of the
 # image, and by a second CLIP, each in every world; and the teacher itself.
-P, hard = profiles.get(profile), compared.hard_clip(profiles.get(profile))
+P = profiles.get(profile, settings)
+hard = compared.hard_clip(P)
 itself = runs.grid(P, method=P.pseudo_labels.teacher, routes=("true",))
 g = {"routes": ("g",)}
 requests = {"the profile's teacher": runs.grid(P, **g)}

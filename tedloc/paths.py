@@ -15,8 +15,6 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from tedloc.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -36,23 +34,27 @@ def root() -> Path:
     return checkout() or Path.cwd()
 
 
-def _folder(name: str, installed: Path) -> Path:
-    if not (given := os.environ.get(f"TEDLOC_{name.upper()}")):
-        return here / name if (here := checkout()) else installed
-    place = Path(given).expanduser()
-    return place.absolute() if place.is_absolute() or place.is_dir() else root() / place
+def _folder(name: str, kind: str, *below: str) -> Path:
+    if given := os.environ.get(f"TEDLOC_{name.upper()}"):
+        place = Path(given).expanduser()
+        return place.absolute() if place.is_absolute() or place.is_dir() else root() / place
+    if here := checkout():
+        return here / name
+    import platformdirs  # here, so that a checkout runs on a machine without it
+
+    return getattr(platformdirs, kind)("tedloc", False).joinpath(*below)
 
 
 def data() -> Path:
-    return _folder("data", platformdirs.user_data_path("tedloc", False) / "data")
+    return _folder("data", "user_data_path", "data")
 
 
 def runs() -> Path:
-    return _folder("runs", platformdirs.user_data_path("tedloc", False) / "runs")
+    return _folder("runs", "user_data_path", "runs")
 
 
 def cache() -> Path:
-    return _folder("cache", platformdirs.user_cache_path("tedloc", False))
+    return _folder("cache", "user_cache_path")
 
 
 for _name, _place in {"DATA": data, "RUNS": runs, "CACHE": cache}.items():

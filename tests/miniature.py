@@ -7,10 +7,18 @@ data folder that ``open_split`` opens as it opens the real one, ``pack_*`` make 
     use(tmp_path, monkeypatch)
     open_split("cub", "train"); runs.ensure(runs.Request(shrunken(), "tedloc", device="cpu"))
 
+The whole book on it, as a rehearsal of the one at the paper's scale; this program writes the miniature and in it the
+settings that make the profile small:
+
+    python tests/miniature.py /tmp/cub
+    TEDLOC_DATA=/tmp/cub python -m tedloc.book run --profile cub -p settings "$(cat /tmp/cub/settings.json)"
+
 The pictures are photos of Tiny-ImageNet where that lies in ``../shared/data``, enlarged, with their boxes;
 otherwise ellipses, in the colour of their class, before a ground of noise.
 """
 
+import json
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +204,8 @@ def pack_ilsvrc_train(folder: Path, archive: Path) -> Path:
             outer.add(inner, inner.name)
             inner.unlink()
     return archive
+
+
+if __name__ == "__main__":
+    make_cub(Path(sys.argv[1]))
+    Path(sys.argv[1], "settings.json").write_text(json.dumps(SHRUNKEN | {"max_epochs": 1}))

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -34,12 +35,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tedloc import profiles
-from tedloc.methods import create
+from tedloc.methods import create, trained
+from tedloc.training import engine
 
 NAME = "pretended"
 INDEXED = ("index", "_index", "_unsafe_index")  # operators named so take an index of the CPU
 SHAPED_BY_VALUES = ("nonzero", "masked_select", "_unique2", "repeat_interleave")  # the host must ask for the shape
 COPIES = ("_to_copy", "copy_")
+# Methods whose training step looks at no value. (DA-WSOL asks whether a cluster is empty, DiPS picks its proposals.)
+NEVER_WAIT = ("tedloc", "cam", "ts-cam", "catr", "bas")
 
 
 class MixedDevices(RuntimeError):
@@ -227,21 +231,50 @@ def refused(meeting: Callable[[], torch.Tensor]) -> str:
             return f"MixedDevices: {error}"
 
 
-def compare(method: str, profile: str, changes: dict, folder: Path) -> dict[str, float]:
+@contextlib.contextmanager
+def steps(begin: Callable[[], None], end: Callable[[], None]) -> Iterator[None]:
+    """Inside, every training step calls ``begin`` once its batch is there and ``end`` when its optimiser is done."""
+    descend, batch = engine._descend, trained.Batch
+
+    def whole(*args):
+        try:
+            return descend(*args)
+        finally:
+            end()
+
+    def there(*parts):
+        made = batch(*parts)
+        begin()
+        return made
+
+    with mock.patch.object(engine, "_descend", whole), mock.patch.object(trained, "Batch", there):
+        yield
+
+
+def compare(method: str, profile: str, changes: dict, folder: Path) -> dict[str, Any]:
     """How far a run on the device is from the CPU's: its losses, and its maps and scores on the test split, as shares
-    of the largest; and how many of each there were."""
-    told, found = [], []
+    of the largest; how many of each there were; and what a training step waited for once its batch was there."""
+    told, found, waits = [], [], []
     for where in ("cpu", NAME):
-        with device() if where == NAME else contextlib.nullcontext():
-            made = create(method, profiles.get(profile, changes), device=where)
+        with device() if where == NAME else contextlib.nullcontext() as seen:
+            made, marks = create(method, profiles.get(profile, changes), device=where), []
+
+            def begin(seen=seen, marks=marks) -> None:
+                marks.append(len(seen.waits) if seen else 0)
+
+            def end(seen=seen, marks=marks) -> None:
+                waits.extend(seen.waits[marks.pop() :] if seen and marks else [])
+
             (folder / where).mkdir()
-            made.fit(folder / where)
+            with steps(begin, end):
+                made.fit(folder / where)
             found.append([x.cpu() for p in made.predict("test") for r in p.routes.values() for x in (r.maps, r.scores)])
         logs = sorted((folder / where).rglob("log.jsonl"))
         told.append([json.loads(line)["loss"] for log in logs for line in log.read_text().splitlines()])
     off = max((abs(a - b) / abs(a) for a, b in zip(*told, strict=True)), default=0.0)
     far = [(a - b).abs().max() / a.abs().max().clamp_min(1e-6) for a, b in zip(*found, strict=True) if a.numel()]
-    return {"loss": off, "losses": len(told[1]), "maps and scores": float(max(far)), "maps": len(far)}
+    counts = {"losses": len(told[1]), "maps": len(far), "waits": waits}
+    return {"loss": off, "maps and scores": float(max(far)), **counts}
 
 
 def main() -> None:

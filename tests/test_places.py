@@ -35,7 +35,7 @@ class TestDevices:
     @pytest.mark.parametrize(
         "gpus, name, words",
         [
-            (0, "cuda", "device 'cuda': PyTorch finds no GPU here; give --device cpu"),
+            (0, "cuda", "device 'cuda': PyTorch finds no GPU here: .*, or give --device cpu"),
             (0, "cuda:1", "PyTorch finds no GPU here"),
             (1, "cuda:7", "device 'cuda:7': this machine has cuda:0 only"),
             (2, "cuda:2", "this machine has cuda:0 to cuda:1 only"),
@@ -57,6 +57,46 @@ class TestDevices:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         with pytest.raises(UserError, match=words):
             devices.checked(name)
+
+    @pytest.mark.parametrize(
+        "built_for, hidden, answer, words",
+        [
+            (None, None, None, "was built without CUDA; install a build with it, or give --device cpu"),
+            ("13.0", "", None, "CUDA_VISIBLE_DEVICES is ''; unset it, or give"),
+            (
+                "13.0",
+                None,
+                "Found no NVIDIA driver on your system. Please",
+                "no NVIDIA driver is installed; install one",
+            ),
+            (
+                "13.0",
+                None,
+                "The NVIDIA driver on your system is too old (found version 12040). Please update",
+                r"the driver is too old \(it knows CUDA 12.4\) for PyTorch's CUDA 13.0; update the driver, or install "
+                "a PyTorch built for an older CUDA, or give --device cpu",
+            ),
+            ("13.0", None, "No CUDA GPUs are available", "No CUDA GPUs are available; see to the driver"),
+        ],
+    )
+    def test_why_there_is_no_gpu_is_said_with_the_remedy(self, monkeypatch, built_for, hidden, answer, words):
+        def init():
+            raise RuntimeError(answer)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.version, "cuda", built_for)
+        monkeypatch.setattr(torch.cuda, "init", init)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if hidden is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        with pytest.raises(UserError, match=f"device 'cuda:1': PyTorch finds no GPU here: .*{words}"):
+            devices.checked("cuda:1")
+
+    def test_a_gpu_that_is_full_before_training_ends_a_command_in_one_sentence(self, capsys):
+        def full(arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        assert "the GPU ran out of memory before training" in refusal(capsys, errors.command(full))
 
     def test_the_variable_is_held_to_the_same(self, monkeypatch):
         monkeypatch.setenv("TEDLOC_DEVICE", "gpu")

@@ -22,7 +22,6 @@ import re
 from collections.abc import Sequence
 from functools import cache, partial
 
-import open_clip
 import torch
 from safetensors.torch import load as load_safetensors
 from timm.layers import PatchEmbed
@@ -141,11 +140,15 @@ def new_vit() -> VisionTransformer:
 
 @cache
 def _register() -> None:
+    import open_clip  # here, so that other encoders do without it
+
     open_clip.add_model_config(paths.WEIGHTS / f"{MODEL}.json")
 
 
-def new_clip() -> open_clip.CLIP:
-    """The CLIP's architecture with random weights (global torch generator)."""
+def new_clip() -> nn.Module:
+    """The CLIP's architecture, an ``open_clip.CLIP``, with random weights (global torch generator)."""
+    import open_clip
+
     _register()
     model = open_clip.CLIP(**open_clip.get_model_config(MODEL))
     open_clip.model.set_model_preprocess_cfg(model, {"size": IMAGE_SIZE, "mean": MEAN, "std": STD})
@@ -253,8 +256,8 @@ def _frozen(model: nn.Module, name: str, kind: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def create_clip(name: str = "clip") -> open_clip.CLIP:
-    """A shipped CLIP: eval mode, float32, with the logit scale it learned.
+def create_clip(name: str = "clip") -> nn.Module:
+    """A shipped CLIP, an ``open_clip.CLIP``: eval mode, float32, with the logit scale it learned.
 
     Raises ``UserError`` for an unknown name, a missing or damaged file, or another vocabulary.
     """

@@ -9,10 +9,10 @@
 
 ``evidence`` computes every world of every method and variant, hours of work, and keeps it in
 ``tedloc/results/evidence``; killed, it goes on where it was. ``run`` executes the notebooks of the table of contents in
-order (those that read others last) and skips those whose result is current. ``build`` renders ``book/`` with Jupyter
-Book and prints the path of the first page. ``make book`` does both. ``record`` keeps what the executed chapters found
-as ``tedloc/results/PROFILE.json`` and renews the README's tables from it; ``readme`` does only the latter. ``picture``
-draws the README's picture from finished runs.
+order (those that read others last) and says what is left; it skips those whose result is current, so that after a kill
+it goes on. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does
+both. ``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's
+tables from it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
 """
 
 import argparse
@@ -22,14 +22,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tedloc import paths, profiles
-from tedloc.book import chapters, findings, readme
-from tedloc.errors import UserError, command
+from tedloc.book import chapters, findings, progress, readme
+from tedloc.errors import UserError, choose, command
 from tedloc.runs import kept
 from tedloc.training import devices
 
@@ -42,23 +43,40 @@ def run(
     """Execute the book's notebooks, on a CPU two at a time where nothing is timed; their runs use all cores.
 
     Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
+    parameters: of a notebook that is named by ``only``; of a whole book each chapter in its profile gets those it has.
     Stops at the first notebook that fails (``UserError``); those that are finished by then are kept.
     """
     profiles.get(profile)
+    parameters = parameters or {}
     groups = [[chapters.select(only)]] if only else chapters.in_order(chapters.contents())
+    everything = [chapter for group in groups for chapter in group]
+    if not only:
+        known = set().union(*(chapter.parameters for chapter in everything))
+        for name in parameters:
+            choose("parameter of the book's notebooks", name, known)
+    wanted = {chapter: _values(chapter, profile, parameters, bool(only)) for chapter in everything}
+    left = progress.Left({chapter.name: chapters.earlier_seconds(chapter, profile) for chapter in everything})
     for group in groups:
         waiting = []
         for chapter in group:
-            values = {"profile": chapter.profile or profile, **(parameters or {})}
+            values = wanted[chapter]
             if not force and chapters.is_current(chapter, values):
                 print(f"{_label(chapter, values)}: up to date", flush=True)
+                left.skip(chapter.name)
                 continue
             if not only and (why := _why_not(chapter, profile)):
                 chapters.leave_out(chapter, why)
                 print(f"{_label(chapter, values)}: left out. {why}", flush=True)
+                left.skip(chapter.name)
                 continue
             waiting.append((chapter, values))
-        _execute(waiting)
+        _execute(waiting, left)
+
+
+def _values(chapter: chapters.Chapter, profile: str, parameters: dict[str, Any], named: bool) -> dict[str, Any]:
+    """The parameters of a chapter; named: it was asked for by its name."""
+    own = {key: value for key, value in parameters.items() if key in chapter.parameters and not chapter.profile}
+    return {"profile": chapter.profile or profile, **(parameters if named else own)}
 
 
 def _why_not(chapter: chapters.Chapter, profile: str) -> str | None:
@@ -73,13 +91,13 @@ def _label(chapter: chapters.Chapter, values: dict[str, Any]) -> str:
     return f"{chapter.name} [{values['profile']}]"
 
 
-def _execute(waiting: list[tuple[chapters.Chapter, dict[str, Any]]]) -> None:
+def _execute(waiting: list[tuple[chapters.Chapter, dict[str, Any]]], left: progress.Left) -> None:
     """Execute chapters, each by a process of its own, two at a time on a CPU: while one draws, on one core, the runs of
-    the other keep the cores busy. At a failure the other is stopped."""
+    the other keep the cores busy. At a failure the other is stopped. Says what is left, and what a long run is at."""
     context = multiprocessing.get_context("fork")
     on_cpu = all((values.get("device") or devices.default()) == "cpu" for _, values in waiting)
     free, running = [0, 1] if on_cpu else [0], {}  # lines of the terminal
-    threads = max(1, (os.cpu_count() or 1) // min(len(free), len(waiting) or 1))
+    threads, places = max(1, (os.cpu_count() or 1) // min(len(free), len(waiting) or 1)), len(free)
     try:
         while waiting or running:
             while waiting and free:
@@ -90,10 +108,15 @@ def _execute(waiting: list[tuple[chapters.Chapter, dict[str, Any]]]) -> None:
                 process.start()
                 send.close()  # so that a child that dies is seen to have ended
                 running[result] = process, line, chapter, values
-            for result in multiprocessing.connection.wait(list(running)):
+            looked = time.time()
+            ready = multiprocessing.connection.wait(list(running), timeout=progress.NEWS)
+            if not ready and (told := progress.news(looked)):
+                print(f"  {told}", flush=True)
+            for result in ready:
                 _, line, chapter, values = running.pop(result)
                 free.append(line)
-                print(f"{_label(chapter, values)}: {_received(result, chapter):.0f} s", flush=True)
+                left.done(chapter.name, seconds := _received(result, chapter))
+                print(f"{_label(chapter, values)}: {seconds:.0f} s; {left.words(places)}", flush=True)
     finally:
         for process, *_ in running.values():
             process.terminate()  # its kernel ends with it

@@ -5,6 +5,7 @@ book's profile, ``executed/PROFILE/NAME`` is the same notebook run in a profile 
 carries the fingerprint of what it was made from; while that is current it is not run again.
 """
 
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from tedloc import fingerprints, paths, profiles
-from tedloc.cost import bits
+from tedloc.cost import bits, measured
 from tedloc.data import tiny_imagenet
 from tedloc.errors import UserError, choose
 from tedloc.fingerprints import digest
@@ -70,6 +71,11 @@ class Chapter:
     @property
     def executed(self) -> Path:
         return paths.book() / "executed" / f"{self.name}.ipynb"
+
+    @functools.cached_property
+    def parameters(self) -> frozenset[str]:
+        """The names of the parameters that it takes."""
+        return frozenset(papermill.inspect_notebook(jupytext.read(self.source)))
 
     @property
     def reads_others(self) -> bool:
@@ -136,6 +142,7 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[
     none of them was executed in."""
     files = [chapter.source, paths.root() / "requirements.lock"]
     files += bits.FILES.values() if bits.__name__ in modules else ()
+    files += measured.FILES.values() if measured.__name__ in modules else ()
     files += [
         file
         for folder in (paths.PAPER, paths.WEIGHTS)
@@ -183,9 +190,8 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
     earlier run left stays as it was.
     """
     notebook = jupytext.read(chapter.source)
-    known = papermill.inspect_notebook(notebook)
     for name in parameters:
-        choose(f"parameter of {chapter.source.name}", name, known)
+        choose(f"parameter of {chapter.source.name}", name, chapter.parameters)
     fingerprints.alone(*fingerprints.every())  # read now: what is edited while the notebook runs is not what it ran
     notebook.cells.append(nbformat.v4.new_code_cell(MODULES, metadata={"tags": []}))
     bar = {"desc": chapter.name, "position": line, "leave": False}
@@ -216,6 +222,12 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
     story["device"] = parameters.get("device") or devices.default()
     _write(chapter, done, story | {"modules": modules, "fingerprint": fingerprint(chapter, parameters, modules)})
     return seconds
+
+
+def earlier_seconds(chapter: Chapter, profile: str) -> float | None:
+    """How long it took when it was last executed in this profile or its own; None where it was not."""
+    story = record(chapter.executed)
+    return story.get("seconds") if story.get("profile") == (chapter.profile or profile) else None
 
 
 def missing_data(chapter: Chapter) -> str | None:

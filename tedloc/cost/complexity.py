@@ -30,7 +30,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm.auto import tqdm
 
-from tedloc.errors import UserError
+from tedloc.errors import choose
+from tedloc.training import devices
 
 # Products of two activations: nothing but attention and Eq. 3's pooling is made of these.
 _ATTENTION = {"bmm", "baddbmm"}
@@ -181,6 +182,25 @@ class _Watch(TorchDispatchMode):
         return result
 
 
+class _Count(TorchDispatchMode):
+    """Count operators, but for those that rename memory or take some."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.count += not operator.is_view and not operator._overloadpacket.__name__.startswith(("empty", "detach"))
+        return operator(*args, **(kwargs or {}))
+
+
+def operators(call: Callable[[], Any]) -> int:
+    """How many operators ``call()`` launches, backward passes and all; on a GPU each is a kernel or several."""
+    with _Count() as counter:
+        call()
+    return counter.count
+
+
 @dataclass(frozen=True)
 class Latency:
     """Time of one pass in milliseconds: median and quartiles over ``passes``, and the conditions."""
@@ -205,11 +225,13 @@ class LatencySettings:
 
     seconds: begin no further pass after so long, at least one is timed; warming up ends after a third of it.
         None: no limit. The paper's protocol fits a GPU; on a CPU a large model needs the limit.
+    precision: "float32", or "bf16": products and convolutions by autocast, as training has it. The paper gives none.
     """
 
     warmup: int = 20
     passes: int = 1000
     seconds: float | None = None
+    precision: str = "float32"
 
 
 def latencies(
@@ -258,15 +280,15 @@ def latency(
 ) -> Latency:
     """Time ``call()``: CUDA events on a GPU, a monotonic clock elsewhere; shows progress.
 
-    Precision is read from torch's default dtype. Raises ``UserError`` for a GPU that is not there.
+    Raises ``UserError`` for a GPU that is not there and a precision that is none.
     """
     kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r}: this machine has no CUDA GPU; choose device cpu")
+    choose("precision", settings.precision, ("float32", "bf16"))
+    devices.checked(device)
     run = _cuda_pass if kind == "cuda" else _clock_pass
     limit = float("inf") if settings.seconds is None else settings.seconds
     times, start = [], time.monotonic()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bf16"):
         warmed = 0
         while warmed < settings.warmup and time.monotonic() - start < limit / 3:
             run(call)
@@ -277,9 +299,8 @@ def latency(
             if time.monotonic() - start > limit:
                 break
     low, median, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-    precision = str(torch.get_default_dtype()).removeprefix("torch.")
-    where = torch.cuda.get_device_name(device) if kind == "cuda" else kind
-    return Latency(median, low, high, len(times), warmed, where, precision, torch.get_num_threads())
+    where = devices.name(device)
+    return Latency(median, low, high, len(times), warmed, where, settings.precision, torch.get_num_threads())
 
 
 def _clock_pass(call: Callable[[], Any]) -> float:

@@ -16,9 +16,16 @@ PLACES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, e
 PLACES |= {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}
 
 
+# Training and evaluation name their own batch size (tedloc.training.engine.memory); this is for what comes before.
+FULL_GPU = (
+    "the GPU ran out of memory before training, while a network was loaded or images were embedded; end what else "
+    "holds its memory, embed fewer images or smaller ones at a time, or give --device cpu"
+)
+
+
 def command(main: Callable[..., None]) -> Callable[..., None]:
-    """Turn a ``UserError``, or a place that the system refuses, into one line on stderr and exit code 2, and Ctrl-C
-    into exit code 130."""
+    """Turn a ``UserError``, a place that the system refuses or a GPU that is full into one line on stderr and exit code
+    2, and Ctrl-C into exit code 130."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> None:
@@ -31,6 +38,11 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
             if error.errno not in PLACES or not error.filename:
                 raise
             print(f"error: {error.filename}: {error.strerror}; see to its place, rights and disk", file=sys.stderr)
+            sys.exit(2)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
+                raise
+            print(f"error: {FULL_GPU}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted; run the same command again to go on from here", file=sys.stderr)

@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
-from tedloc import paths
+from tedloc import __version__, paths
 from tedloc.data import SPLITS, open_data
 from tedloc.data.registry import DATASETS
 from tedloc.fingerprints import EXECUTION, digest, environment
@@ -39,11 +40,20 @@ from tedloc.metrics.meter import LocalizationMeter
 from tedloc.settings import DataSettings, Profile, as_record
 from tedloc.training import devices
 
+PACKAGES = ("torch", "timm", "open_clip_torch", "numpy")  # this one may run from its folder, OpenCV has several names
+
 
 @functools.cache
 def data_fingerprint(settings: DataSettings) -> str:
     """The images of all three splits."""
     return digest([open_data(settings, split).fingerprint() for split in SPLITS])
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def provenance() -> dict[str, Any]:
@@ -58,12 +68,11 @@ def provenance() -> dict[str, Any]:
     commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
     if git("status", "--porcelain", "--", "."):
         commit += "+changes"
-    packages = ("tedloc", "torch", "timm", "open_clip_torch", "numpy", "opencv-python")
     return {
         "commit": commit,
         "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in packages}
-        | {"python": platform.python_version()},
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {"tedloc": __version__, "opencv-python": cv2.__version__, "python": platform.python_version()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
 

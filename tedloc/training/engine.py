@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from tedloc.backbones.precision import autocast
 from tedloc.errors import UserError, choose
 from tedloc.settings import OptimiserSettings
 from tedloc.training import distributed
+
+# A GPU without room, by the allocator of PyTorch, by CUDA itself, by cuBLAS or cuDNN
+FULL = re.compile(r"out of memory|ALLOC(ATION)?_FAILED")
 
 # (model, image indices (B,), their random numbers) -> loss: a mean over the B images, terms to log
 Step = Callable[[nn.Module, np.ndarray, distributed.Draws], tuple[Tensor, dict[str, Tensor]]]
@@ -221,11 +225,15 @@ def _descend(
 
 @contextlib.contextmanager
 def memory(setting: str, value: int) -> Iterator[None]:
-    """Say which setting to lower when the GPU's memory is too small."""
+    """Say which setting to lower when the GPU's memory is too small, for PyTorch, CUDA or one of its libraries."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"the GPU ran out of memory; lower {setting} (now {value})") from error
+    except RuntimeError as error:
+        if not FULL.search(str(error)) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"the GPU ran out of memory; lower {setting} (now {value}), or end what else holds its memory"
+        ) from error
 
 
 def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:

@@ -149,6 +149,23 @@ def test_chapters_are_executed_side_by_side_unless_one_shows_time(checkout, caps
     assert re.search(r"second \[aviary\]: \d+ s", capsys.readouterr().out)
 
 
+def test_a_whole_book_gives_each_chapter_the_parameters_that_it_has(checkout, capsys):
+    root = checkout(plain="print(times)", other="print(profile)")
+    other = root / "notebooks" / "other.py"
+    other.write_text(other.read_text().replace("times = 1\n", "settings = {}\n").replace("(profile)", "(settings)"))
+    book.main(["run", "--profile", "aviary", "-p", "settings", '{"loss.kd": 0.5}', "-p", "times", "7"])
+    printed = {
+        chapter.name: nbformat.read(chapter.executed, as_version=4).cells[-1].outputs[0].text
+        for chapter in chapters.contents()
+    }
+    assert printed == {"plain": "7\n", "other": "{'loss.kd': 0.5}\n"}
+    assert re.search(r": \d+ s; 1 of 2 chapters, about \d+ s left\n", capsys.readouterr().out)
+    with pytest.raises(UserError, match="unknown parameter of the book's notebooks 'time'; choose one of: .*times"):
+        book.run("aviary", parameters={"time": 3})
+    with pytest.raises(UserError, match="unknown parameter of plain.py 'settings'"):
+        book.run("aviary", only="plain", parameters={"settings": {}})
+
+
 def test_a_failing_notebook_stops_those_beside_it(checkout):
     root = checkout(
         slow="import pathlib\npathlib.Path('../a').touch()\n" + until_there("never"), failing=until_there("a") + "1 / 0"
@@ -313,6 +330,8 @@ def test_commands_that_we_print_exist(page):
                 assert arguments[0] in targets
             case "python" if arguments[0].startswith("data_scripts/"):
                 assert f"def {arguments[1]}(" in (ROOT / arguments[0]).read_text()
+            case "python" if arguments[0].startswith("tests/"):
+                assert (ROOT / arguments[0]).exists()
             case "tedloc-evaluate" | "tedloc-train" | "tedloc-predict" | "tedloc-tune":
                 assert f'{program} = "{program.replace("-", ".")}:main"' in (ROOT / "pyproject.toml").read_text()
             case "python" | "torchrun":

@@ -155,7 +155,7 @@ def test_a_page_that_reads_others_comes_last_and_changes_with_them(built):
 
 def test_the_book_runs_such_a_page_after_all_others(built, monkeypatch):
     ran = []
-    monkeypatch.setattr(book, "_execute", lambda waiting: ran.append([chapter.name for chapter, _ in waiting]))
+    monkeypatch.setattr(book, "_execute", lambda waiting, left: ran.append([chapter.name for chapter, _ in waiting]))
     book.run("aviary")
     assert ran == [["main_results", "ablation"], ["what_holds"]]
 

@@ -94,7 +94,8 @@ def test_the_options_of_our_programs_exist(words, capsys):
         profiles.get("photos"), [word for index in settings for word in words[index : index + 2]]
     )
     with pytest.raises(SystemExit) as end:
-        module.main(["--help"])
+        verb = words[words.index("-m") + 2 :][:1]
+        module.main([*(word for word in verb if not word.startswith("-")), "--help"])
     assert end.value.code == 0
     usage = capsys.readouterr().out
     for option in words[words.index("-m") + 2 :]:

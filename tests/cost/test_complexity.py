@@ -133,8 +133,18 @@ def test_timing_stops_at_its_limit_but_times_at_least_one_pass():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_said_in_a_sentence():
-    with pytest.raises(UserError, match="no CUDA GPU"):
+    with pytest.raises(UserError, match="PyTorch finds no GPU here"):
         latency(lambda: None, device="cuda")
+
+
+def test_timing_in_bf16_computes_in_bf16():
+    seen, layer = [], nn.Linear(4, 4)
+    found = latency(
+        lambda: seen.append(layer(torch.ones(1, 4)).dtype), settings=LatencySettings(0, 1, precision="bf16")
+    )
+    assert (found.precision, seen) == ("bf16", [torch.bfloat16])
+    with pytest.raises(UserError, match="unknown precision 'fp8'; choose one of: bf16, float32"):
+        latency(lambda: None, settings=LatencySettings(precision="fp8"))
 
 
 def test_parts_on_the_meta_device_are_timed_with_real_weights_and_given_back():

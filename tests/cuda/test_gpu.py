@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pretended
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -90,6 +91,27 @@ def test_bf16_trains(gpu, tmp_path):
     create("tedloc", profiles.get("smoke", changes), device=gpu).fit(tmp_path)
     told = losses(tmp_path)
     assert len(told) == 6 and told[-1] < told[0]
+
+
+@pytest.mark.parametrize("name", pretended.NEVER_WAIT)
+def test_a_step_whose_batch_is_there_does_not_wait_for_the_gpu(name, gpu, tmp_path):
+    steps = []
+
+    def begin() -> None:
+        steps.append(name)
+        torch.cuda.set_sync_debug_mode("error")
+
+    def end() -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+    if gpu == "cpu":
+        pytest.skip("a CPU is not waited for")
+    try:
+        with pretended.steps(begin, end):
+            create(name, profiles.get("smoke", {"data.per_class": 1}), device=gpu).fit(tmp_path)
+    finally:
+        end()
+    assert steps
 
 
 def command(gpu: str, folder: Path, *words: str, program: tuple[str, ...] = ("tedloc.train",)) -> subprocess.Popen:

@@ -7,10 +7,8 @@ import os
 import re
 import shutil
 import tarfile
-import threading
 import zipfile
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +17,7 @@ import huggingface_hub
 import miniature
 import numpy as np
 import pytest
+import served
 import timm
 import torch
 from PIL import Image
@@ -51,62 +50,10 @@ def made(tmp_path) -> Path:
     return tmp_path / "made"
 
 
-class Site(dict):
-    """Files by name, served on 127.0.0.1. cut: close the connection after so many bytes, once. asked:
-    ranges.
-    """
-
-    def __init__(self):
-        self.cut, self.asked, self.whole_only = None, [], False
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
-
-    def archive(self, path: Path, checksum: str | None = "right", **changes) -> fetching.Archive:
-        self[path.name] = path.read_bytes()
-        known = f"sha256:{hashlib.sha256(self[path.name]).hexdigest()}" if checksum == "right" else checksum
-        urls = (self.url(path.name),)
-        made = fetching.Archive(path.name, urls, len(self[path.name]), known, "https://page")
-        return replace(made, **changes)
-
-
 @pytest.fixture
 def site():
-    served = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def log_message(self, *args):
-            pass
-
-        def do_GET(self):
-            content = served.get(self.path[1:])
-            if content is None:
-                return self.send_error(404)
-            served.asked.append(self.headers.get("Range"))
-            start = 0
-            if self.headers.get("Range") and not served.whole_only:
-                start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-                if start >= len(content):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(content)}")
-                    self.send_header("Content-Length", "0")
-                    return self.end_headers()
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(content) - start))
-            kind = "text/html" if self.path.endswith("html") else "application/x-tar"
-            self.send_header("Content-Type", kind)
-            self.end_headers()
-            stop, served.cut = served.cut, None
-            self.wfile.write(content[start:stop])
-            self.close_connection = True
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield served
-        server.shutdown()
+    with served.serving() as site:
+        yield site
 
 
 def cub_archive(made: Path) -> Path:

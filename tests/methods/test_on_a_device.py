@@ -66,6 +66,11 @@ def test_a_method_trains_and_localises_on_a_device_with_the_cpus_results(case, t
     assert found["maps"] >= 2 and (found["losses"] >= 1 or not hasattr(create(CASES[case]["method"], PROFILE), "loss"))
 
 
+@pytest.mark.parametrize("case", pretended.NEVER_WAIT)
+def test_a_step_whose_batch_is_there_does_not_wait_for_the_device(case, told):
+    assert told[case]["waits"] == []
+
+
 @pytest.mark.parametrize("what", pretended.MIXED)
 def test_the_device_refuses_what_a_gpu_refuses(what, told):
     assert told[what]["refused"].startswith("MixedDevices"), told[what]

@@ -162,12 +162,28 @@ def test_a_diverged_loss_names_the_learning_rate(tmp_path):
         assert not (tmp_path / "resume.pt").exists()  # nothing to go on from
 
 
-def test_a_full_gpu_names_the_batch_size():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_full_gpu_names_the_batch_size(error):
     def hungry(net: nn.Module, index, draws):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    with pytest.raises(UserError, match=r"lower optimiser.batch_size \(now 8\)"):
+    with pytest.raises(UserError, match=r"the GPU ran out of memory; lower optimiser.batch_size \(now 8\)"):
         engine.train(model(), hungry, len(X), SETTINGS, 0)
+
+
+def test_another_error_of_the_gpu_stays_what_it_is():
+    def broken(net: nn.Module, index, draws):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        engine.train(model(), broken, len(X), SETTINGS, 0)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
