@@ -106,17 +106,12 @@ def at_paper_scale(profile: Profile) -> Work:
         profile.optimiser.batch_size,
         views=1 + encoder.mirror,
         cached=encoder.cache,
-        number_bytes=BYTES[_set(encoder, "cache_type", "float16")],
-        encoder=_on_gpu(_set(encoder, "precision", "float32")),
-        teacher=_on_gpu(_set(profile.pseudo_labels, "precision", "float32")),
+        number_bytes=BYTES[encoder.cache_type],
+        encoder=_on_gpu(encoder.precision),
+        teacher=_on_gpu(profile.pseudo_labels.precision),
         step=_on_gpu(profile.optimiser.precision),
         reading=reading(profile),
     )
-
-
-def _set(settings: Any, name: str, without: Any) -> Any:
-    """A setting, or what the code does where it has none of that name."""
-    return getattr(settings, name, without)
 
 
 def _on_gpu(precision: str) -> str:
@@ -128,7 +123,7 @@ def reading(profile: Profile) -> Reading:
     found = measured.kept(measured.PIPELINE)
     if found is None:
         return Reading(0, known="not measured")
-    return Reading(_set(profile.data, "workers", None), found["ratios"], f"measured on {found['settings']['device']}")
+    return Reading(profile.data.workers, found["ratios"], f"measured on {found['settings']['device']}")
 
 
 @dataclass(frozen=True)
