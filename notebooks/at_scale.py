@@ -33,13 +33,16 @@ repeat = 5 if profile == "smoke" else 50
 counted_on = report.measured_on(device="the architectures (counted) and one CPU core (measured)")
 
 # %%
-# What is to be done, as the profiles set it, and the cost of an image: counted, but for two times.
-WORK = {name: plan.at_paper_scale(profiles.get(name.lower())) for name in ("CUB", "ILSVRC")}
+# What is to be done, as the profiles set it, and what an image costs: counted.
+SETS = ("CUB", "ILSVRC")
+WORK = {name: plan.at_paper_scale(profiles.get(name.lower())) for name in SETS}
 many = replace(WORK["ILSVRC"], train=100_000_000, val=0, epochs=1, batch_size=256)
 WORK["100 M photos"] = many
 MACHINES = {gpus: plan.Machine(gpus) for gpus in (1, 8, 64)}
 clock = measured.of_a_core(repeat)
-costs = {name: plan.with_cores(plan.counted(work.classes), clock) for name, work in WORK.items()}
+costs = {}
+for name, work in WORK.items():
+    costs[name] = plan.with_cores(plan.counted(work.classes), clock)
 
 # %% tags=["remove-input"]
 one, reading = MACHINES[1], WORK["ILSVRC"].reading
@@ -107,7 +110,9 @@ report.plain_table(
 # %%
 # Every stage of each work.
 machines = list(MACHINES.values())
-frames = {name: plan.by_gpus(work, costs[name], machines) for name, work in WORK.items()}
+frames = {}
+for name, work in WORK.items():
+    frames[name] = plan.by_gpus(work, costs[name], machines)
 frame = pd.concat(frames)
 frame.index = [f"{name}: {stage}" for name, stage in frame.index]
 words = "Estimated, not run. One seed, one run."

@@ -150,7 +150,8 @@ for column, metric in METRICS.items():
     for row in rows:
         ours = row.measured(decided.get(row.label, ()), metric)
         both = {"paper": row.printed(column, P.paper_dataset), "ours": ours}
-        cells.append({"row": row.label, "column": column, **both, **here(row, metric)})
+        both |= here(row, metric)
+        cells.append({"row": row.label, "column": column, **both})
 cells += unseen  # boxes that look at no image
 kept = findings.headline(P, found[OURS][0], cells, roles)
 report.comparison(cells, on, P.paper_dataset, caption, data=kept)

@@ -52,8 +52,7 @@ from tedloc.training.features import features
 plots.use_style()
 
 # %%
-# TeD-Loc taught by the profile's teacher, by two controls that know nothing of the
-# image, and by a second CLIP, each in every world; and the teacher itself.
+# TeD-Loc taught by the profile's teacher, two controls, a second CLIP; the teacher.
 P = profiles.get(profile, settings)
 hard = compared.hard_clip(P)
 itself = runs.grid(P, method=P.pseudo_labels.teacher, routes=("true",))
@@ -63,8 +62,8 @@ requests["centre prior"] = runs.grid(P, pseudo_labels__teacher="centre-prior", *
 requests["shuffled"] = runs.grid(P, pseudo_labels__shuffled=True, **g)
 found = runs.collect_named(requests | {"teacher itself": itself})
 if hard:
-    requests["hard CLIP"] = compared.with_towers(runs.grid(P, **hard, **g))
-    found |= runs.collect_named({"hard CLIP": requests["hard CLIP"]})
+    harder = {"hard CLIP": compared.with_towers(runs.grid(P, **hard, **g))}
+    requests, found = requests | harder, found | runs.collect_named(harder)
 
 # %% tags=["remove-input"]
 clip = P.pseudo_labels.teacher == "clip-es"

@@ -35,7 +35,7 @@ def test_the_weights_in_the_folder_are_those_that_count(small_run, tmp_path):
     export.main(["--checkpoint", str(small_run), str(tmp_path / "model")])
     file, story = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "model.json"
     weights = load_file(file)
-    name = next(name for name in weights if name.startswith("encoder.") and weights[name].ndim > 1)
+    name = next(name for name in weights if name.startswith("encoder.") and weights[name].ndim == 4)
     save_file(weights | {name: weights[name] + 1}, file)
     with pytest.raises(UserError, match="is not the file that model.json beside it describes; copy the folder again"):
         predict.load(tmp_path / "model")

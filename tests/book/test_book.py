@@ -101,7 +101,7 @@ def test_the_fingerprint_knows_the_place_of_the_data_and_the_pins(checkout, monk
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(checkout):
     root = checkout(hello="print(1)")
-    with pytest.raises(UserError, match=r"parameter of hello.py 'tines'; choose one of: profile, times"):
+    with pytest.raises(UserError, match=r"parameter of the book's notebooks 'tines'; choose one of: profile, times"):
         book.run("aviary", parameters={"tines": 2})
     assert left_over(root) == []
 
