@@ -368,7 +368,7 @@ evidence.verdicts(P, judged)
 gap = evidence.difference(*evidence.paired(P, (found[MAIN], None), (teacher, "true")), KEY)
 Markdown(
     f"With the maps of {named} for the true class, which taught it, TeD-Loc's own compare by {evidence.told(gap)}. That "
-    "claim of Table 1 is judged once, in [Main results](main_results.ipynb)."
+    "claim of Table 1 is judged once, in the chapter *Main results*."
 )
 
 # %% [markdown]
