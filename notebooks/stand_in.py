@@ -99,8 +99,8 @@ taps = pd.DataFrame(
         for method, value in scores.items()
     ]
 )
-titles = {"aviary/cnn": "residual network: this edition", "aviary/vit": "transformer: first edition"}
-figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True)
+titles = {"aviary/cnn": "residual network", "aviary/vit": "transformer (first edition)"}
+figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharey=True)
 for ax, (name, title) in zip(axes, titles.items(), strict=True):
     some = taps[taps["encoder"] == name]
     sns.lineplot(some, x="block", y="MaxBoxAcc", hue="method", style="method", markers=True, dashes=False, ax=ax)
@@ -121,7 +121,7 @@ records = towers.records()
 cnn, vit = records["cnn"], records["vit"]
 Markdown(
     "; ".join(
-        f"{title}: CAM from {report.number(values.iloc[0])} after the first block to {report.number(values.iloc[-1])} after "
+        f"{title}: CAM goes from {report.number(values.iloc[0])} after the first block to {report.number(values.iloc[-1])} after "
         "the last"
         for title, values in spread.items()
     )
@@ -129,8 +129,8 @@ Markdown(
     f"million parameters that saw {report.number(cnn['recipe']['images'], 0)} drawn birds of other species; it names all five "
     f"attributes of {report.number(cnn['measured']['held_out_all_attributes'])} % of held-out birds, the transformer, after "
     f"{report.number(vit['recipe']['images'], 0)}, of {report.number(vit['measured']['held_out_all_attributes'])} %. A "
-    "transformer that averages its patches was tried before it: on validation CAM stayed far below the best centred box at "
-    "each of its blocks. So the stand-in is no transformer, and what depends on EVA being one is not shown here."
+    "transformer that averages its patches was tried before it, on as many birds, and is not kept: on validation its CAM "
+    "stayed below the best centred box at every block. So the stand-in is no transformer, and what depends on EVA being one is not shown here."
 )
 
 # %% [markdown]
