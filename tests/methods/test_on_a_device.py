@@ -86,6 +86,8 @@ def test_the_host_waits_for_no_batch_that_was_read_ahead(what, told):
 @pytest.mark.parametrize("name", ["cub", "ilsvrc"])
 def test_a_step_at_the_papers_size_keeps_to_a_gpu_in_bf16(name, monkeypatch):
     """Encoder, decoder, pools, samples and losses under CUDA's autocast, on fake tensors: shapes, types and devices."""
+    if not pretended.can():
+        pytest.skip("this torch asks the driver how to convolve tensors that have no values")
     profile, classes = profiles.get(name), 200 if name == "cub" else 1000
     batch = profile.optimiser.batch_size
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
