@@ -17,6 +17,11 @@ from tedloc.errors import UserError
 SLACK = 0.03  # of the aspect: masks are often smaller than their image, and rounded
 JPEG = b"\xff\xd8"
 
+SILENT = 0  # OpenCV's log level
+_set_log_level = (
+    getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+)  # the name of 4.10, and of later ones
+
 
 def read_mask(root: Path, name: str, size: Sequence[int] | None = None, *, empty: bool = False) -> np.ndarray:
     """(H, W) bool of the file ``name`` below ``root``.
@@ -30,14 +35,14 @@ def read_mask(root: Path, name: str, size: Sequence[int] | None = None, *, empty
     path = text_files.on_disk(root, name)
     if fault := paths.no_file(path):
         raise UserError(f"mask {path} {fault}; check --mask-root and the list of masks")
-    loudness = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says is said here
+    loudness = _set_log_level(SILENT)  # what it says is said here
     try:
         content = np.fromfile(path, np.uint8)
         pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     except (OSError, cv2.error):
         pixels = None
     finally:
-        cv2.utils.logging.setLogLevel(loudness)
+        _set_log_level(loudness)
     if pixels is None:
         raise UserError(f"mask {path} is no image, or cut off; save it again as PNG")
     if content[:2].tobytes() == JPEG and len(np.unique(pixels)) > 2:
