@@ -65,9 +65,9 @@ CENTRE, FULL, GAUSSIAN = "best centred box", "full-image box", "centred Gaussian
 images, grid = open_data(P.data, "test"), P.evaluation.grid
 meters = {label: evidence.meters(decided[label], route[label]) for label in ran}
 val_meters = {label: evidence.meters(decided[label], route[label], split="val") for label in ran}
-unseeing = {
-    world: compared.unseeing(P.in_world(world), (CENTRE, FULL, GAUSSIAN)) for world in {first[0], *meters[OURS]}
-}
+images_of = {world: world if P.synthetic else first[0] for world in {first[0], *meters[OURS]}}  # photos stay the same
+unseeing = {n: compared.unseeing(P.in_world(n), (CENTRE, FULL, GAUSSIAN)) for n in set(images_of.values())}
+unseeing = {world: unseeing[images_of[world]] for world in images_of}
 for name in (CENTRE, FULL, GAUSSIAN):
     meters[name] = {world: unseeing[world][name][0] for world in meters[OURS]}
     if name != FULL:

@@ -16,6 +16,7 @@ each takes trials that nobody else has, and a killed one is taken up again from 
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -117,12 +118,17 @@ def search(
     device: str | None = None,
     share: float = EPOCHS,
     jobs: int = 1,
-    minutes: float = MINUTES,
+    minutes: float | None = None,
 ) -> pd.DataFrame:
-    """The trials, one row each, the best first. jobs: processes on this machine; minutes: of a core, after which none
-    is begun"""
+    """The trials, one row each, the best first.
+
+    jobs: processes on this machine; minutes: of a core, after which none is begun: ``MINUTES`` in a small profile, as
+    many as it takes at the paper's scale
+    """
     if not open_data(profile.data, "val").boxed:
         raise UserError("the validation split has no boxes, so nothing says which settings are better; draw some")
+    if minutes is None:
+        minutes = MINUTES if profile.small else math.inf
     request = runs.Request(shortened(profile, method, share), method, seed, device or devices.default())
     runs.ready(request).share()
     asked = points(profile, method, trials, seed)
@@ -142,10 +148,8 @@ def search(
 
 def on_edge(profile: Profile, method: str, best: Mapping[str, Any]) -> list[str]:
     """Settings whose best value is the smallest or largest of its grid, so that a better one may lie beyond it."""
-    grids = {
-        name: sorted(each) for name, each in space(profile, method).items() if isinstance(each[:1], tuple) and each
-    }
-    return [name for name, each in grids.items() if len(each) > 2 and best.get(name) in (each[0], each[-1])]
+    grids = space(profile, method)
+    return [name for name, each in grids.items() if len(each) > 2 and best.get(name) in (min(each), max(each))]
 
 
 def record(profile: Profile, method: str, found: pd.DataFrame) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tedloc import export, predict
+from tedloc import export, predict, profiles, runs
 from tedloc.data import open_split
 from tedloc.errors import UserError
+from tedloc.settings import override
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,15 @@ def test_the_weights_in_the_folder_are_those_that_count(small_run, tmp_path):
     story.write_text(json.dumps(told))
     image = open_split("aviary", "test", per_class=4).image(0)
     assert not np.array_equal(predict.load(small_run)(image).map, predict.load(tmp_path / "model")(image).map)
+
+
+def test_a_tapped_encoder_stays_tapped(tmp_path):
+    profile = override(profiles.get("smoke"), {"encoder.name": "aviary/vit", "encoder.tap": 2, "data.per_class": 2})
+    (run,) = runs.collect([runs.Request(profile, "tedloc", 0, "cpu")])
+    export.main(["--checkpoint", str(run.folder), str(tmp_path / "model")])
+    ours, theirs = predict.load(run.folder), predict.load(tmp_path / "model")
+    image = open_split("aviary", "test", per_class=2).image(0)
+    assert theirs.encoder.tap == 2 and np.array_equal(ours(image).map, theirs(image).map)
 
 
 def test_a_model_is_not_overwritten(small_run, tmp_path, capsys):

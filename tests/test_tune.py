@@ -32,6 +32,18 @@ def test_no_trial_is_begun_once_the_minutes_are_used(monkeypatch):
     assert len(tune.search(PROFILE, "cam", trials=4, device="cpu", minutes=9.0)) == 4
 
 
+@pytest.mark.parametrize("small, trials", [(True, 3), (False, 4)])
+def test_the_minutes_of_small_profiles_do_not_end_a_search_at_the_papers_scale(monkeypatch, small, trials):
+    monkeypatch.setattr(tune.runs, "ready", lambda request: LinearCAM(request.profile))
+    monkeypatch.setattr(LinearCAM, "share", lambda method: None)
+    monkeypatch.setattr(
+        tune, "trial", lambda request, point, wait=True: {"seconds": 100.0} | dict.fromkeys(tune.CRITERION, 1.0)
+    )
+    changed = override(PROFILE, {"small": small})
+    monkeypatch.setattr(tune, "points", lambda *asked: [{}] * 4)
+    assert len(tune.search(changed, "cam", trials=4, device="cpu")) == trials
+
+
 def test_a_best_value_at_the_edge_of_its_grid_is_named():
     name = "methods.cam.optimiser.learning_rate"
     assert tune.on_edge(PROFILE, "cam", {name: 0.1}) == [name] and tune.on_edge(PROFILE, "cam", {name: 0.05}) == []

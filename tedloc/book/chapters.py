@@ -145,7 +145,7 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[
     files += measured.FILES.values() if measured.__name__ in modules else ()
     files += [
         file
-        for folder in (paths.PAPER, paths.WEIGHTS)
+        for folder in (paths.PAPER, paths.WEIGHTS, paths.EVIDENCE)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.suffix not in (".py", ".pyc")
     ]

@@ -39,8 +39,8 @@ EPSILON = 1e-8
 
 class BASNet(nn.Module):
     """early: what makes F (B, C, h, w) of the input, nothing where the input is F; the generator and f2, both F ->
-    (B, K, h, w). Batch norm in f2 keeps
-    its statistics, which would have to be kept apart for hidden and whole images."""
+    (B, K, h, w). Batch norm in f2 keeps its statistics, which would have to be kept apart for hidden and whole images.
+    """
 
     def __init__(self, early: nn.Module, dim: int, classes: int, f2: nn.Module):
         super().__init__()

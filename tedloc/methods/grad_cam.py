@@ -14,21 +14,22 @@ factor.
 
 import functools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tedloc.backbones.encoders import Encoder, load_encoder
+from tedloc.backbones.encoders import Encoder, load
 from tedloc.backbones.preprocessing import Preprocessing
 from tedloc.methods import Route
 from tedloc.methods.cam import LinearCAM
 
 
 def input_norm(encoder: Encoder) -> nn.Module | None:
-    """The first layer norm of a ViT's last block; None for an encoder without such blocks."""
+    """The first layer norm of a ViT's last block, or of the one it is tapped at; None for an encoder without such."""
     blocks = getattr(encoder.body, "blocks", None)
-    return getattr(blocks[-1], "norm1", None) if blocks else None
+    return getattr(blocks[(encoder.tap or 0) - 1], "norm1", None) if blocks else None
 
 
 def explained(encoder: Encoder, norm: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,10 +69,7 @@ class GradCAM(LinearCAM):
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        e = self.profile.encoder  # not compiled: its inside is looked at
-        return load_encoder(
-            e.name, image_size=e.image_size, weights=e.weights, device=self.device, precision=e.precision
-        )
+        return load(replace(self.profile.encoder, compile=False), self.device)  # its inside is looked at
 
     def preprocessing(self) -> Preprocessing | None:
         return self.encoder.preprocessing if input_norm(self.encoder) else None

@@ -101,7 +101,7 @@ def keep(request: Request, run: Run) -> Path:
 def holds(request: Request) -> bool:
     """Whether the run's results are kept, with the routes asked for."""
     place = file(request)
-    return place.exists() and set(request.routes) <= Kept(place).metrics["routes"].keys()
+    return place.exists() and Kept(place).scored(request.routes)
 
 
 def of(request: Request) -> Kept | None:

@@ -259,10 +259,14 @@ def _exported(folder: Path, device: str) -> Localizer:
     file = folder / WEIGHTS
     if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != story["sha256"]:
         raise UserError(f"{file} is not the file that {STORY} beside it describes; copy the folder again, whole")
-    name = story["settings"]["encoder"]["name"]
-    empty = None if name.startswith("aviary/") else "random"  # its weights are in the file
-    precision = story["settings"]["encoder"].get("precision", "auto")
-    encoder = encoders.load_encoder(name, image_size=story["image size"], weights=empty, precision=precision)
+    kept = story["settings"]["encoder"]
+    encoder = encoders.load_encoder(
+        kept["name"],
+        image_size=story["image size"],
+        weights=None if kept["name"].startswith("aviary/") else "random",  # its weights are in the file
+        tap=kept.get("tap"),
+        precision=kept.get("precision", "auto"),
+    )
     decoder = _restore(DecoderSettings, story["settings"]["decoder"])
     network = _empty_network(file, decoder, "network.")
     weights = nn.ModuleDict({"encoder": encoder, "network": network})

@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,7 @@ class Request:
 
     def is_finished(self) -> bool:
         """Whether the run is finished and holds the routes asked for."""
-        if status(self.folder) != "finished":
-            return False
-        metrics = Run(self.folder).metrics
-        return set(self.routes or metrics["all routes"]) <= metrics["routes"].keys()
+        return status(self.folder) == "finished" and Run(self.folder).scored(self.routes)
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,10 @@ class Run:
     def routes(self) -> list[str]:
         """The localization routes that the method offers; the first is its headline."""
         return list(self.metrics["routes"])
+
+    def scored(self, routes: Sequence[str] = ()) -> bool:
+        """Whether these routes were scored; () for all that the method offers."""
+        return set(routes or self.metrics["all routes"]) <= self.metrics["routes"].keys()
 
     def __getitem__(self, key: str) -> float:
         """A metric of the headline route: ``run["MaxBoxAcc@0.5"]``."""

@@ -121,7 +121,7 @@ def test_by_default_files_are_read_by_the_cores_that_are_this_processs_share(ima
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from data.test_loading import BILINEAR, described
@@ -129,6 +129,8 @@ from tedloc.data.files import FileImages
 from tedloc.data.loading import Photos
 from tedloc.errors import command
 from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as a terminal has it; a job in the background ignores it
 
 @command
 def main():

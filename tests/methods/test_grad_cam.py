@@ -76,6 +76,18 @@ def test_a_vits_map_covers_its_patches_and_changes_with_the_class(name, size, we
     assert not torch.allclose(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
+def test_a_tapped_vit_is_explained_in_front_of_the_block_that_is_tapped():
+    profile = override(profiles.get("smoke"), {"data.per_class": 1, "encoder.name": "aviary/vit", "encoder.tap": 2})
+    method = GradCAM(profile)
+    encoder = method.encoder
+    assert encoder.tap == 2 and input_norm(encoder) is encoder.body.blocks[1].norm1
+    method.fit()
+    cam = LinearCAM(profile)
+    cam.fit()
+    for theirs, ours in zip(cam.predict("val"), method.predict("val"), strict=True):  # the classifier is CAM's own
+        assert torch.allclose(ours.routes["pred"].scores, theirs.routes["pred"].scores, atol=1e-4)
+
+
 def test_only_the_last_block_is_differentiated_and_the_score_is_the_encoders_own():
     encoder, layer, scores = vit("aviary/vit")
     assert layer.is_leaf and layer.requires_grad and not any(p.requires_grad for p in encoder.parameters())
