@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed import _functional_collectives as collectives
+from torch.distributed.nn import functional as collectives
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
@@ -93,7 +93,7 @@ def rows(count: int) -> slice:
 
 def total(values: Tensor) -> Tensor:
     """The sum over ranks. Its gradient is the sum of the ranks' gradients."""
-    return collectives.wait_tensor(collectives.all_reduce(values, "sum", dist.group.WORLD))
+    return collectives.all_reduce(values)
 
 
 def summed(values: dict[str, Tensor]) -> dict[str, Tensor]:
