@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tedloc import profiles
@@ -21,6 +22,9 @@ TEXT = (ROOT / "README.md").read_text()
 
 @pytest.mark.parametrize("name", ["results", "hours"])
 def test_the_tables_are_those_of_the_stored_results_and_of_the_plan(name):
+    counted = f"torch=={torch.__version__.partition('+')[0]} "
+    if name == "hours" and counted not in (ROOT / "requirements.lock").read_text():
+        pytest.skip("operators of a training step are counted on the PyTorch of requirements.lock")
     made = readme.sections()[name]
     assert readme.renewed(TEXT, {name: made}) == TEXT, "run: python -m tedloc.book readme"
 
