@@ -26,7 +26,7 @@ from IPython.display import Markdown
 
 from tedloc import plots, profiles
 from tedloc.book import report
-from tedloc.cost import measured, plan
+from tedloc.cost import bits, measured, plan
 
 plots.use_style()
 repeat = 5 if profile == "smoke" else 50
@@ -221,4 +221,29 @@ Markdown(
     "**Never the memory of the trained part.** From cached embeddings a training step holds "
     + ", ".join(f"{gigabytes:.1f} GB ({name}, batch {WORK[name].batch_size})" for name, gigabytes in memory.items())
     + ": counted from the tensors that the backward pass keeps, in float32, with momentum and gradients."
+)
+
+# %% [markdown]
+# ## Fewer bits
+#
+# Two things are rounded more coarsely than they need be. Profiles at the paper's scale keep patch embeddings as int8
+# codes, with a range for each channel, in half the bytes of fp16 (`encoder.cache_type`); the small profiles keep fp16.
+# And on a GPU, frozen networks compute in bf16 (`encoder.precision`, `pseudo_labels.precision`). What that costs was
+# measured by training TeD-Loc from each cache, with one seed and the same pseudo-labels, and by making CLIP-ES's maps
+# of the validation images in both precisions.
+
+# %% tags=["remove-input"]
+report.plain_table(
+    bits.caches(),
+    f"TeD-Loc trained from either cache, on the test split. Stored results of: {bits.commands()}.",
+    decimals=2,
+    provenance=bits.provenance(),
+)
+
+# %% tags=["remove-input"]
+report.plain_table(
+    bits.teachers(),
+    "CLIP-ES in bf16 beside float32: how the maps of the validation images correlate, and what each scores.",
+    decimals={name: 4 for name in bits.teachers() if "correlation" in name},
+    provenance=bits.provenance(),
 )
