@@ -549,6 +549,21 @@ shown = trials[["settings", *scores, "seconds", "chosen"]]
 report.plain_table(shown, caption, decimals={"seconds": 0})
 
 # %% [markdown]
+# What no search chose stands in the next table: published where the sections above say so, otherwise set by hand. Chosen
+# by hand and with a look at validation, beside these: that the encoder of PSOL, BAS and DA-WSOL stays frozen, the
+# architecture of the stand-in encoder ([its chapter](stand_in.ipynb) says what was tried), TeD-Loc's widths and shares of
+# pixels, and the grids themselves.
+
+# %% tags=["remove-input"]
+left = {
+    method: {"not searched": ", ".join(f"{name} {value}" for name, value in settings.items())}
+    for method, settings in compared.unsearched(P).items()
+}
+report.plain_table(
+    pd.DataFrame.from_dict(left, orient="index").rename_axis("method"), f"Settings under {P.name} that no search chose."
+)
+
+# %% [markdown]
 # ## What runs where
 
 # %%

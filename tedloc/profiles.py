@@ -78,6 +78,7 @@ ON_PHOTOS = (
     ("psol", "optimiser.learning_rate", 1e-3),
     ("c2am", "optimiser.learning_rate", 1e-3),
     ("c2am", "contrast.learning_rate", 0.03),
+    ("c2am", "alpha", 0.05),
     ("bas", "optimiser.epochs", 4),
     ("bas", "optimiser.learning_rate", 0.02),
     ("bas", "area", 2.0),

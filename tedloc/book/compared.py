@@ -1,12 +1,13 @@
 """All compared methods under one profile: the rows of Table 1, the runs behind them, and what the paper and the
 methods' own publications print beside them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from tedloc import paper, runs
+from tedloc import paper, runs, tune
 from tedloc.backbones import towers
 from tedloc.book import evidence, report
 from tedloc.book.evidence import HALF
@@ -17,11 +18,14 @@ from tedloc.methods.registry import METHODS
 from tedloc.metrics import baselines
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.runs import kept
-from tedloc.settings import Profile
+from tedloc.settings import Profile, as_record
 
 # Methods of every kind that map the true class: from CLIP, from a classifier on the frozen encoder, without training,
 # trained to localise, fine-tuned.
 TEACHERS = ("clip-es", "head-cam", "cam", "grad-cam", "ddt", "c2am", "bas", "ts-cam")
+
+# Settings of how a method is computed, which change no result beyond rounding.
+EXECUTION = ("threads", "precision", "compile", "checkpoint_minutes", "keep_latents", "images")
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,37 @@ def teachers(profile: Profile) -> list[str]:
     made = {name: create(name, profile) for name in TEACHERS}
     able = [name for name, method in made.items() if method.applies() and not method.lacks()]
     return [*able, f"tedloc:{profile.pseudo_labels.teacher}"]
+
+
+def unsearched(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What decides a method's result and no search chose, by method and by the setting's name within it: published, or
+    set by hand. How it is computed (threads, precision, caches) is left out."""
+    found = {}
+    for name in METHODS:
+        method = create(name, profile)
+        if ":" in name or not (method.applies() and method.search()):
+            continue
+        if method.own is not None:
+            parts = {f"methods.{method.base_name}": method.own}
+        else:
+            parts = {"pseudo_labels.clip_es": profile.pseudo_labels.clip_es}
+            if name == "tedloc":
+                parts = {part: getattr(profile, part) for part in ("decoder", "sampler", "loss", "optimiser")}
+        every = {key: value for part, settings in parts.items() for key, value in _flat(part, as_record(settings))}
+        left = {key: value for key, value in every.items() if key not in method.search() and value is not None}
+        if name == "tedloc":  # drawn from ranges (tedloc.tune), by the same names
+            left = {key: value for key, value in left.items() if key not in tune.DRAWN}
+        short = {key.removeprefix(f"methods.{method.base_name}."): value for key, value in left.items()}
+        found[name] = {key: value for key, value in short.items() if key.rpartition(".")[2] not in EXECUTION}
+    return found
+
+
+def _flat(name: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}.{key}", value)
+        else:
+            yield f"{name}.{key}", value
 
 
 def unseeing(

@@ -16,9 +16,9 @@ MMD, the maximum mean discrepancy, draws target pixels T towards the source feat
 holds for them; the last term silences the universum (f >= 0, so its mean is its magnitude). At test time a
 CAM is left: map_c(p) = <w_c, f_p>.
 
-The published system trains a ResNet50 as a whole, whose last features, behind a ReLU, are f. With ``whole``, f = ReLU(x)
-of the trained encoder's patch embeddings x. Without, the encoder is frozen and a trainable adapter stands for the
-published trainable features: f = ReLU(x + conv3x3(x)), which starts as ReLU(x).
+The published system trains a ResNet50 as a whole, whose last features, behind a ReLU, are f. With ``whole``, f is
+ReLU(x) of the trained encoder's patch embeddings x. Without, the encoder is frozen and a trainable adapter stands for
+the published trainable features: f = ReLU(x + conv3x3(x)), which starts as ReLU(x).
 """
 
 from dataclasses import dataclass

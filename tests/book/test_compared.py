@@ -26,6 +26,23 @@ def test_settings_are_there_for_every_scale(name):
         assert set(method.SETTINGS) in (set(), {"small", "CUB", "ILSVRC"})
 
 
+def test_what_no_search_chose_is_listed_and_nothing_that_one_chose():
+    found = compared.unsearched(profiles.get("aviary"))
+    assert found["cam"] == {
+        "optimiser.kind": "sgd",
+        "optimiser.epochs": 10,
+        "optimiser.batch_size": 32,
+        "optimiser.momentum": 0.9,
+        "optimiser.weight_decay": 0.0001,
+    }
+    assert "sampler.background" in found["tedloc"] and not {"loss.kd", "optimiser.momentum"} & found["tedloc"].keys()
+    assert "pseudo_labels.clip_es.background" in found["clip-es"] and "grad-cam" not in found
+    for name, settings in found.items():
+        assert not settings.keys() & {
+            key.removeprefix(f"methods.{name}.") for key in create(name, profiles.get("aviary")).search()
+        }
+
+
 def test_a_method_whose_weights_are_missing_asks_for_no_run():
     cub = profiles.get("cub")
     rows = {row.label: row for row in compared.rows(cub)}
