@@ -531,12 +531,13 @@ compared.published("BAS")
 # small grid of its own (TeD-Loc: draws from the paper's ranges), each trained once for half of its epochs, and none begun
 # once five minutes of one core were used, which is why the dear ones have fewer. The best mean of MaxBoxAcc and Top-1 Loc
 # on validation was taken; no test image was looked at. Where the best value lay at the edge of a grid, the grid was
-# widened and searched again, and the table shows the last search. The grids were laid, and what they do not hold was
+# widened and searched again: of BAS, DA-WSOL and C2AM the table shows the last search, of the four transformers every
+# trial. The grids were laid, and what they do not hold was
 # set, while each method was written, also with a look at validation: a longer search could lift any.
 
 # %% tags=["remove-input"]
 caption = (
-    f"Every trial: at most {tune.TRIALS} a method and {tune.MINUTES:.0f} minutes of one core, {tune.EPOCHS:.0%} of its "
+    f"Trials: a search has at most {tune.TRIALS} and {tune.MINUTES:.0f} minutes of one core, each {tune.EPOCHS:.0%} of the "
     "epochs, scored on the validation split of world 0 of the aviary (%, synthetic images)."
 )
 

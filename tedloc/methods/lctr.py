@@ -77,7 +77,7 @@ class LCTR(TSCAM):
     title = "LCTR"
     paper_row = "LCTR"
     SETTINGS = {
-        "small": TSCAMSettings(optimiser=OptimiserSettings("adamw", 4, 128, 1e-3, weight_decay=5e-4)),
+        "small": TSCAMSettings(optimiser=OptimiserSettings("adamw", 4, 32, 5e-4, weight_decay=5e-4)),
         # Epochs and rates: published. Batch and weight decay: not in our sources, TS-CAM's.
         "CUB": TSCAMSettings(optimiser=OptimiserSettings("adamw", 80, 128, 5e-5, weight_decay=5e-4)),
         "ILSVRC": TSCAMSettings(optimiser=OptimiserSettings("adamw", 14, 256, 5e-4, weight_decay=5e-4)),

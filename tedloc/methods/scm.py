@@ -116,7 +116,7 @@ class SCM(TSCAM):
     title = "SCM"
     paper_row = "SCM"
     SETTINGS = {
-        "small": TSCAMSettings(optimiser=OptimiserSettings("adamw", 4, 64, 1e-3, weight_decay=5e-4)),
+        "small": TSCAMSettings(optimiser=OptimiserSettings("adamw", 4, 128, 1e-3, weight_decay=5e-4)),
         # 30 epochs, rate 5e-5: published. Batch and weight decay: not in our sources, TS-CAM's.
         "CUB": TSCAMSettings(optimiser=OptimiserSettings("adamw", 30, 128, 5e-5, weight_decay=5e-4)),
         # rate 1e-6: published. Epochs, batch, weight decay: not in our sources, TS-CAM's.

@@ -87,7 +87,10 @@ class TSCAM(FineTunedViT):
         # batch 256, rate 5e-4: published. Epochs: not in our sources, close to LCTR's 14.
         "ILSVRC": TSCAMSettings(optimiser=OptimiserSettings("adamw", 12, 256, 5e-4, weight_decay=5e-4)),
     }
-    SEARCH = {"optimiser.learning_rate": (5e-5, 2e-4, 5e-4, 1e-3, 2e-3), "optimiser.batch_size": (32, 64, 128)}
+    SEARCH = {
+        "optimiser.learning_rate": (5e-5, 2e-4, 5e-4, 1e-3, 2e-3),
+        "optimiser.batch_size": (8, 16, 32, 64, 128, 256),
+    }
 
     def network(self, shape: Shape) -> TSCAMNet:
         backbone = self.backbone()
