@@ -129,7 +129,7 @@ class CATR(TSCAM):
     title = "CATR"
     paper_row = "CATR"
     SETTINGS = {
-        "small": CATRSettings(optimiser=OptimiserSettings("adamw", 4, 16, 5e-4, weight_decay=5e-4)),
+        "small": CATRSettings(optimiser=OptimiserSettings("adamw", 4, 4, 5e-4, weight_decay=5e-4)),
         # Not in our sources: epochs, batch, rate, weight decay. LCTR's, by the same authors, are taken.
         "CUB": CATRSettings(optimiser=OptimiserSettings("adamw", 80, 128, 5e-5, weight_decay=5e-4)),
         "ILSVRC": CATRSettings(
