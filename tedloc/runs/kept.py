@@ -89,13 +89,16 @@ def file(request: Request) -> Path:
 
 
 def keep(request: Request, run: Run) -> Path:
-    """Keep a finished run's results, all routes that it holds."""
+    """Keep a finished run's results, all routes that it holds; what is kept with more of them stays as it is."""
+    place = file(request)
+    if place.exists() and set(run.routes) < set(Kept(place).routes):
+        return place
     meters = {f"{split}-{route}": run.meter(route, split) for route in run.routes for split in ("val", "test")}
     metrics = {name: value for name, value in run.metrics.items() if name not in LEFT_OUT}
-    with paths.replacing(file(request)) as scratch, zipfile.ZipFile(scratch, "w") as stored:
+    with paths.replacing(place) as scratch, zipfile.ZipFile(scratch, "w") as stored:
         stored.writestr(zipfile.ZipInfo("metrics.json"), json.dumps(metrics), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("meters.xz"), compact.pack(meters))
-    return file(request)
+    return place
 
 
 def holds(request: Request) -> bool:

@@ -1,5 +1,6 @@
 """Results that are kept with the package: small, exact for all metrics that verdicts need, read and not computed."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,16 @@ def test_what_is_kept_gives_every_metric_of_the_run_and_is_small(monkeypatch):
     for reader in (stored.per_image, stored.maps, stored.log):
         with pytest.raises(UserError, match=r"cam-0-\w+.zip is kept without its"):
             reader()
+
+
+def test_a_run_of_fewer_routes_takes_nothing_from_what_is_kept(monkeypatch):
+    """As when a teacher, whose route of the true class alone is asked for, is made anew for its student."""
+    (request,) = runs.grid(LIVE, method="cam", seeds=(0,))
+    made(monkeypatch, [request])
+    shutil.rmtree(request.folder)
+    monkeypatch.setenv(kept.MAKING, "make")
+    assert runs.ensure(replace(request, routes=("true",))).routes == ["true"]
+    assert kept.of(request).routes == ["true", "pred"]
 
 
 def test_the_book_computes_live_methods_in_the_first_world_and_reads_all_else(monkeypatch):
