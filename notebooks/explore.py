@@ -34,8 +34,8 @@ plots.use_style()
 OURS, PLAIN = "TeD-Loc", "CAM"
 
 # %%
-# Every method whose weights are here, one run each: its boxes at all thresholds, and
-# its maps of the test images whose maps were kept.
+# Every method that is computed here, one run each: its boxes at all thresholds, and
+# its maps of the test images whose maps were kept. A run that is read has none.
 P = profiles.get(profile, settings)
 rows = {row.label: row for row in compared.rows(P) if not row.lacks}
 requests = {label: row.requests(P, P.seeds[:1]) for label, row in rows.items()}
@@ -43,6 +43,8 @@ found = runs.collect_named(requests)
 methods = {}
 for label in dict.fromkeys([OURS, *rows]):  # TeD-Loc leads the list
     run = found[label][0]
+    if compared.read([run]):
+        continue
     methods[label] = explorer.of_run(run, rows[label].route_of(run))
 
 # %% tags=["remove-input"]
@@ -73,12 +75,13 @@ plt.show()
 shown, agreeing = localized.payload, explorer.agreement(methods, images, kept)
 same, alike = (min(pair[n] for pair in agreeing.values()) for n in (0, 1))
 given = [name for name, method in methods.items() if not method.has_maps]
+read = "" if len(methods) == len(rows) else " What is kept with the package of the others holds no maps."
 without = f" Rows that give a box without a map have no threshold to move: {'; '.join(given)}." if given else ""
 Markdown(
     f"**Which images, and how exact.** The {len(shown['images'])} images were not picked by hand: of the "
     f"{len(kept)} test images whose maps were kept, evenly spaced through the split, they stand at even ranks of "
-    f"TeD-Loc's own IoU, from its best to its worst. The list holds all {len(methods)} rows of the main results that "
-    f"were run, with one seed.{without} Maps were kept in half precision, the tables were computed from single "
+    f"TeD-Loc's own IoU, from its best to its worst. The list holds {len(methods)} of the {len(rows)} rows of the main results, "
+    f"those that were computed for this page, with one seed.{read}{without} Maps were kept in half precision, the tables were computed from single "
     "precision: at its best threshold every method judges at least "
     f"{report.number(100 * alike)} % of the kept images as in the tables, and of all "
     f"levels a map can be cut at at least {report.number(100 * same)} % give the very same box."

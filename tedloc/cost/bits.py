@@ -41,12 +41,12 @@ def provenance() -> dict[str, str]:
 def caches() -> pd.DataFrame:
     """One row a profile and type of cache: its bytes, and what TeD-Loc scores that is trained from it."""
     rows = {
-        (name, kind): {"cache (MB)": each["bytes"] / 1e6}
+        f"{name}, {kind}": {"cache (MB)": each["bytes"] / 1e6}
         | {key: value for key, value in each.items() if key != "bytes"}
         for name, result in kept().items()
         for kind, each in result["found"]["cache"].items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("profile and cache")
 
 
 def teachers() -> pd.DataFrame:
@@ -57,4 +57,4 @@ def teachers() -> pd.DataFrame:
         | {f"MaxBoxAcc@0.5, {kind}": value for kind, value in each["MaxBoxAcc@0.5"].items()}
         for name, each in found.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("profile")
