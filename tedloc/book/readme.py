@@ -57,11 +57,14 @@ def results(found: Mapping[str, Mapping[str, Any]]) -> str:
     notes = ["Every threshold is the best on the test images, the field's rule; a value without ± is of one run."]
     for name, finding in shown.items():
         where = finding["results"]["provenance"]
+        kind, seeds = "seeds", where["seeds"]
+        if profiles.get(name).synthetic and len(seeds) > 1:  # settings were chosen in the first world
+            kind, seeds = "worlds", seeds[1:]
         papers = [claim for claim in findings.claims([finding]) if not claim["own"]]
         told = ", ".join(f"{label}: {count}" for label, count in findings.counts(papers, name).items())
         notes.append(
             f"`{name}`: {KINDS[name]}, {report.number(where['num_images'], 0)} test images, mean ± standard deviation "
-            f"over the seeds {', '.join(map(str, where['seeds']))}, or one value; {findings.origin(finding)}. "
+            f"over the {kind} {', '.join(map(str, seeds))}, or one value; {findings.origin(finding)}. "
             f"Claims of the paper that it tests: {told}."
         )
     return "\n".join(lines) + "\n\n" + "\n\n".join(notes)

@@ -48,6 +48,7 @@ def test_a_table_of_results_names_the_best_of_the_others_and_what_is_missing():
     ]
     chapter = {"title": "T", "commit": "abc", "date": "2026-01-02", "verdicts": verdicts}
     text = readme.results({"aviary": {"profile": "aviary", "chapters": {"c": chapter}, "results": results}})
+    assert "over the worlds 1, or one value" in text  # world 0 is where settings were chosen
     assert "| TeD-Loc | 81.0 ± 1.4 | – |" in text and "| 61.0 (GenPromp) |" in text and "| 75.5 |" in text
     assert "synthetic birds, 600 test images" in text and "computed 2026-01-02 at commit abc" in text
     assert "holds: 1, does not hold: 0" in text  # the control does not count
