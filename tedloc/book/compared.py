@@ -194,7 +194,7 @@ def origin(profile: Profile, found: Mapping[str, Sequence[runs.Run]]) -> str:
         if later
         else "no other world is at hand, so there are no verdicts"
     )
-    text += f". In world {profile.seeds[0]} {len(here)} of {len(here) + len(settled)} rows were computed here"
+    text += f". In world {profile.seeds[0]}, {len(here)} of {len(here) + len(settled)} rows were computed here"
     return text + (f", and read from the results kept with the package: {', '.join(settled)}." if settled else ".")
 
 
