@@ -41,7 +41,6 @@ RATES = {True: (3e-3, 1e-1), False: (1e-6, 1e-2)}  # TeD-Loc's learning rates by
 DECAYS, MOMENTA = (1e-5, 1e-3), (0.8, 0.9, 0.95)  # tuned in the paper, which gives no ranges
 EPOCHS = 0.5  # share of a method's epochs that a trial trains
 LAMBDAS = ("loss.kd", "loss.patch", "loss.image")
-DRAWN = (*LAMBDAS, "optimiser.learning_rate", "optimiser.momentum", "optimiser.weight_decay")  # of TeD-Loc
 CRITERION = ("MaxBoxAcc@0.5", "Top-1 Loc")  # their mean on validation, at the threshold found there, decides
 
 

@@ -123,7 +123,8 @@ def test_the_small_settings_are_the_best_of_the_recorded_trials(method):
     record = pd.read_csv(paths.TUNING / "aviary.csv")
     trials = record[record["method"] == method]
     made = create(method, profiles.get("aviary"))
-    assert bool(len(trials)) == bool(made.search()) and len(trials) <= 2 * tune.TRIALS  # some grids were searched twice
+    searches = 2 if method in ("ts-cam", "scm", "lctr", "catr") else 1  # of these every trial of both is recorded
+    assert len(trials) == (min(searches * tune.TRIALS, len(trials)) if made.search() else 0)
     if made.search():
         best = json.loads(trials.sort_values("criterion", ascending=False, kind="stable")["settings"].iloc[0])
         for name, value in best.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tedloc import paper, runs, tune
+from tedloc import paper, runs
 from tedloc.backbones import towers
 from tedloc.book import evidence, report
 from tedloc.book.evidence import HALF
@@ -127,8 +127,6 @@ def unsearched(profile: Profile) -> dict[str, dict[str, Any]]:
                 parts = {part: getattr(profile, part) for part in ("decoder", "sampler", "loss", "optimiser")}
         every = {key: value for part, settings in parts.items() for key, value in _flat(part, as_record(settings))}
         left = {key: value for key, value in every.items() if key not in method.search() and value is not None}
-        if name == "tedloc":  # drawn from ranges (tedloc.tune), by the same names
-            left = {key: value for key, value in left.items() if key not in tune.DRAWN}
         short = {key.removeprefix(f"methods.{method.base_name}."): value for key, value in left.items()}
         found[name] = {key: value for key, value in short.items() if key.rpartition(".")[2] not in EXECUTION}
     return found

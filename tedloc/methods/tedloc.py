@@ -23,7 +23,10 @@ class TeDLocMethod(Trained):
     paper_row = "TeD-Loc"
     true_route = "g"
     uses = ("data", "encoder", "anchors", "pseudo_labels", "decoder", "sampler", "loss", "optimiser")
-    SEARCH = {name: () for name in ("loss", "optimiser")}  # drawn from ranges, as in the paper: tedloc.tune
+    SEARCH = {  # drawn from ranges, as in the paper: tedloc.tune
+        **{f"loss.{name}": () for name in ("kd", "patch", "image")},
+        **{f"optimiser.{name}": () for name in ("learning_rate", "momentum", "weight_decay")},
+    }
 
     @property
     def optimiser(self) -> OptimiserSettings:
