@@ -95,7 +95,7 @@ class Box:
 
 def tests(box: Box) -> None:
     """``pytest -m cuda``, outcome by outcome; where xdist is installed, several at a time."""
-    words = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-v", "--tb=line", "-o", "addopts="]
+    words = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-v", "--tb=short", "-o", "addopts="]
     words += ["-p", "no:cacheprovider", *(["-k", "bf16"] if box.small else [])]
     if not box.small and importlib.util.find_spec("xdist"):
         words += ["-n", str(min(4, os.cpu_count() // 2))]
