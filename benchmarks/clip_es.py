@@ -10,6 +10,7 @@ for the time. On a CPU it is processor time, summed over threads, so that other 
 count; on a GPU it is the clock's. Rounds are interleaved and the median is taken.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ class Settings:
     device: str = "cpu"
 
 
+loaded = functools.cache(load_clip)  # for measurements in several precisions
+
+
 def milliseconds(run: Callable[[], object], settings: Settings) -> float:
     """Time of one call, an image."""
     clock = time.process_time if settings.device == "cpu" else time.perf_counter
@@ -51,7 +55,7 @@ def milliseconds(run: Callable[[], object], settings: Settings) -> float:
 def measure(settings: Settings) -> dict[str, float]:
     """Median milliseconds an image of the plain pass and of CLIP-ES with and without affinity."""
     torch.set_num_threads(settings.threads)
-    clip = load_clip(settings.model, settings.device)
+    clip = loaded(settings.model, settings.device)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(settings.batch, 3, settings.size, settings.size, generator=generator).to(clip.device)
     words = torch.randn(settings.classes + settings.background, clip.tower.proj.shape[1], generator=generator)

@@ -14,6 +14,7 @@ Weights are random and photos generated: neither changes how long something take
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -98,7 +99,7 @@ def tests(box: Box) -> None:
     words = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-v", "--tb=short", "-o", "addopts="]
     words += ["-p", "no:cacheprovider", *(["-k", "bf16"] if box.small else [])]
     if not box.small and importlib.util.find_spec("xdist"):
-        words += ["-n", str(min(4, os.cpu_count() // 2))]
+        words += ["-n", str(min(8, max(1, os.cpu_count() // 2)))]
     counts, failed = dict.fromkeys(("passed", "failed", "error", "skipped"), 0), []
     environment = os.environ | {"TEDLOC_TEST_GPU": box.device, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:
@@ -145,24 +146,30 @@ def latency(system: str, most: float) -> Callable[[Box], None]:
 
 
 def encoder(box: Box) -> None:
-    """EVA-L's plain forward passes on a batch in memory, and the package's way from photos to patch embeddings."""
+    """EVA-L's plain forward passes on a batch in memory; the package's way from photos to patch embeddings, and each
+    of its parts alone."""
+    from benchmarks import pipeline
     from tedloc.backbones.encoders import load_encoder
-    from tedloc.training.features import features
 
     settings, batch = profile(box, Path()).encoder, 4 if box.small else 64
-    net = load_encoder(settings.name, image_size=settings.image_size, weights="random", device=box.device)
-    x = torch.randn(batch, 3, net.image_size, net.image_size, device=box.device)
     plain = {}
     for precision in PRECISIONS:
-        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            plain[precision] = box.rate(lambda: net(x), batch, 0 if box.small else box.seconds / 12)
+        size = {"image_size": settings.image_size, "weights": "random", "precision": precision}
+        net = load_encoder(settings.name, device=box.device, **size)
+        x = torch.randn(batch, 3, net.image_size, net.image_size, device=box.device)
+        with torch.inference_mode():
+            plain[precision] = box.rate(functools.partial(net, x), batch, 0 if box.small else 3)
         box.keep(**{"plain (images/s)": plain, "batch": batch, f"{precision}, peak memory (GB)": box.peak()})
+    del net
     with photos(box, 60 if box.small else 6000) as folder:
+        (folder / "cache").mkdir()
         chosen = profile(box, folder)
-        start = time.perf_counter()
-        made = features(chosen.data, "train", chosen.encoder, box.device)
-        found = len(made.tokens) * made.views / (time.perf_counter() - start)
-    box.keep(**{"features (images/s)": round(found, 3), "features, peak memory (GB)": box.peak()})
+        measure = pipeline.of_features(pipeline.Settings(device=box.device, batch=4 if box.small else 50), chosen)
+        views, found = 1 + chosen.encoder.mirror, {}
+        for what, work in measure.items():
+            found[what] = round(work(), 3)
+            box.keep(**{"photos a second, both views": found, "features (images/s)": views * found["from files"]})
+    box.keep(**{"features, peak memory (GB)": box.peak()})
 
 
 def clip_es(box: Box) -> None:
@@ -172,7 +179,7 @@ def clip_es(box: Box) -> None:
 
     plain, full = {}, {}
     for precision in PRECISIONS:
-        few = {"batch": 32, "rounds": 20}
+        few = {"batch": 32, "rounds": 10, "threads": os.cpu_count()}
         if box.small:
             few = {"model": "aviary/clip", "size": IMAGE_SIZE, "batch": 2, "rounds": 1}
         with torch.autocast(torch.device(box.device).type, torch.bfloat16, enabled=precision == "bf16"):
@@ -239,7 +246,7 @@ def photos(box: Box, count: int):
     """A folder with ``photos/``, generated JPEG files in class folders; cache and runs go there, too."""
     import cv2
 
-    classes = 3 if box.small else min(CLASSES, count // 20)
+    classes = 3 if box.small else min(CLASSES, count // 50)
     rng, encoded = np.random.default_rng(0), []
     for _ in range(min(count, 200)):  # the rest are copies: files of their own, decoded each
         noise = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -255,13 +262,13 @@ def photos(box: Box, count: int):
 
 
 PARTS: dict[str, tuple[float, Callable[[Box], None]]] = {  # name: share in seconds, work; six minutes together
-    "latency of TeD-Loc": (50, latency("TeD-Loc", 10)),
-    "latency of TS-CAM": (25, latency("TS-CAM", 6)),
-    "latency of GenPromp": (70, latency("GenPromp", 5)),
-    "encoder": (35, encoder),
-    "clip-es": (20, clip_es),
-    "epochs": (75, epochs),
-    "tests": (85, tests),
+    "latency of TeD-Loc": (25, latency("TeD-Loc", 5)),
+    "latency of TS-CAM": (17, latency("TS-CAM", 4)),
+    "latency of GenPromp": (53, latency("GenPromp", 3)),
+    "encoder": (55, encoder),
+    "clip-es": (35, clip_es),
+    "epochs": (100, epochs),
+    "tests": (75, tests),
 }
 
 
@@ -319,20 +326,22 @@ def taken(file: Path, why: str) -> dict[str, Any]:
     return how | ({"found": found} if found else {})
 
 
+def said(*words: str) -> str | None:
+    """What a program prints; None where it is not there or fails."""
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def conditions(device: str, small: bool) -> dict[str, Any]:
-    """What a result depends on beside the code: results under others are not mixed."""
+    """What a result depends on beside the code: results under others are not mixed. (A part says its commit.)"""
     from importlib.metadata import PackageNotFoundError, version
 
     def installed(package: str) -> str | None:
         try:
             return version(package)
         except PackageNotFoundError:
-            return None
-
-    def said(*command: str) -> str | None:
-        try:
-            return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
             return None
 
     gpu = device != "cpu"
@@ -343,7 +352,6 @@ def conditions(device: str, small: bool) -> dict[str, Any]:
         "CUDA": torch.version.cuda,
         "TF32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],  # products, convolutions
         "cores": os.cpu_count(),
-        "commit": said("git", "rev-parse", "--short=12", "HEAD"),
         "versions": {package: installed(package) for package in PACKAGES} | {"python": sys.version.split()[0]},
         "small": small,
     }
@@ -388,6 +396,7 @@ def main() -> None:
             continue
         print(f"{name}: {PARTS[name][0]:.0f} s at most", flush=True)
         how = result["parts"][name] = run_part(name, given.device, given.small, growing[name])
+        how["commit"] = said("git", "rev-parse", "--short=12", "HEAD")
         keep()
         print(f"{name}: {how['state']}, {how['why'] if 'why' in how else str(how['seconds']) + ' s'}", flush=True)
 

@@ -5,7 +5,7 @@
 
 JPEGs of 500 x 375 pixels are generated. Then, in images a second,
 
-    features   photos -> encoder -> the store on disk          against reading alone, and the encoder alone
+    features   photos -> encoder -> the store on disk          against reading, encoder and writing alone
     CLIP-ES    photos -> CLIP-ES -> the store on disk          against reading alone, and CLIP-ES alone
     TS-CAM     training steps from photos                      against reading alone, and steps from memory
     cache      TeD-Loc's training steps from the cache         against the same steps from memory
@@ -46,6 +46,7 @@ from tedloc.errors import command
 from tedloc.methods import Method, create, pseudo_labels
 from tedloc.settings import Profile, override
 from tedloc.training import devices, features, store
+from tedloc.training.quantised import Quantiser
 
 PHOTO = (500, 375)  # width and height of most of ILSVRC's photos
 CLASSES = 4
@@ -105,14 +106,15 @@ class Part:
         self.images = open_data(profile.data, "train")
         self.photos = Photos(self.images, square, settings.device, profile.data.workers)
         self.batches = np.array_split(np.arange(len(self.images)), -(-len(self.images) // settings.batch))
-        self.squares = torch.cat([square(self.images.image(i)) for i in range(len(self.images))])
+        self.photos.ahead(self.batches)
+        self.squares = torch.cat([self.photos(index) for index in self.batches])  # on the device
 
     def reading(self) -> float:
         self.photos.ahead(self.batches)
         return rate(self.photos(index) for index in self.batches)
 
     def in_memory(self, index: np.ndarray) -> Tensor:
-        return self.squares[torch.from_numpy(index)]
+        return self.squares[torch.from_numpy(index).to(self.squares.device)]
 
 
 def stored(part: Part, rows: store.Rows) -> float:
@@ -133,14 +135,21 @@ def stored(part: Part, rows: store.Rows) -> float:
 def of_features(settings: Settings, profile: Profile) -> dict[str, Callable[[], float]]:
     encoder = encoders.load(profile.encoder, settings.device)
     part = Part(settings, profile, encoder.preprocessing.square)
+    views, codes = 1 + profile.encoder.mirror, None
+    if profile.encoder.cache_type == "int8":
+        codes = Quantiser(torch.full((encoder.dim,), -4.0), torch.full((encoder.dim,), 8 / 255))
 
     def rows(photos: Photos) -> store.Rows:
-        return features.rows_of(functools.partial(features.embedded, photos=photos, encoder=encoder), None)
+        return features.rows_of(
+            functools.partial(features.embedded, photos=photos, encoder=encoder, views=views), codes
+        )
 
+    made = next(rows(Held(part))(part.batches[:1]))
     return {
         "from files": lambda: stored(part, rows(part.photos)),
         "reading alone": part.reading,
         "network alone": lambda: rate(rows(Held(part))(part.batches)),
+        "writing alone": lambda: stored(part, lambda batches: (made[: len(index)] for index in batches)),
     }
 
 
@@ -154,7 +163,7 @@ class Held(Photos):
         """Nothing is read."""
 
     def __call__(self, index: np.ndarray) -> Tensor:
-        return self.part.in_memory(index).to(self.device)
+        return self.part.in_memory(index)
 
 
 def from_memory(method: Method, part: Part) -> Method:

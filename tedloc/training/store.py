@@ -9,8 +9,9 @@ Pseudo-labels (N, h, w) and feature maps (N, V, C, h, w) are kept in the same wa
     locks/          a file for every shard, a range of chunks that one process computes at a time
 
 A chunk is one batch. Its rows are written first and its checksum after them; eight zeros, the state before
-that, are no checksum with its complement. A process that dies at any moment loses the batch it was at and no
-other. The next one goes on from there; the system gives back the lock of a process that has died.
+that, are no checksum with its complement. A thread writes a batch while the network is at the next one: a process
+that dies at any moment loses these two and no other. The next one goes on from there; the system gives back the lock
+of a process that has died.
 
 Processes, on one machine or on several that see the folder, share the work without knowing of each other. The
 batches are the same however many share them, so the array is the same to the bit (on equal machines, with the
@@ -36,6 +37,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +199,11 @@ class MapStore:
         A shard is this process's from when its first chunk is asked for until its last one is stored.
         """
         asked: deque[tuple[int, filelock.FileLock | None]] = deque()  # chunks; with the last of a shard, its lock
-        done = False
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as writer:  # which ends before locks are given back
 
             def claimed() -> Iterator[np.ndarray]:
                 for shard in map(int, shards):
-                    lock = filelock.FileLock(self.folder / "locks" / str(shard), blocking=False)
+                    lock = filelock.FileLock(self.folder / "locks" / str(shard), blocking=False, thread_local=False)
                     try:
                         held.enter_context(lock)
                     except filelock.Timeout:
@@ -214,14 +215,20 @@ class MapStore:
                         asked.append((chunk, lock if chunk == missing[-1] else None))
                         yield self.index(chunk)
 
+            writing: Future[None] | None = None  # one chunk, while the network is at the next
             for found in rows(claimed()):
-                chunk, lock = asked.popleft()
-                self._store(chunk, found)
-                if lock:
-                    lock.release()
+                if writing:
+                    writing.result()
+                writing = writer.submit(self._finish, *asked.popleft(), found)
                 self._advance(bar)
-                done = True
-        return done
+            if writing:
+                writing.result()
+        return writing is not None
+
+    def _finish(self, chunk: int, lock: filelock.FileLock | None, rows: np.ndarray) -> None:
+        self._store(chunk, rows)
+        if lock:
+            lock.release()
 
     def _store(self, chunk: int, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows, self.dtype)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cuda
 SMOKE = profiles.get("smoke")
 NAMES = [name for name in METHODS if create(name, SMOKE).applies() and not create(name, SMOKE).lacks()]
 STAGES = {stage for name in NAMES for stage in create(name, SMOKE).stages()}
-FLOAT32 = {f"{stage}.precision": "float32" for stage in STAGES}
+FLOAT32 = {f"{part}.precision": "float32" for part in (*STAGES, "encoder", "pseudo_labels")}
 CHEAP = ["--profile", "smoke", "--data.per-class", "2", "--pseudo-labels.teacher", "centre-prior"]
 
 
@@ -70,6 +70,41 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for log in logs for line in log.read_text().splitlines()]
 
 
+def command(gpu: str, folder: Path, *words: str, program: tuple[str, ...] = ("tedloc.train",)) -> subprocess.Popen:
+    """``python -m tedloc.train`` in a process of its own, with runs in a folder of its own."""
+    environment = os.environ | {"TEDLOC_RUNS": str(folder)}
+    call = [sys.executable, "-m", *program, *CHEAP, "--device", gpu, *words]
+    return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen) -> None:
+    assert process.wait(300) == 0, process.stderr.read()[-3000:]
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(gpu, tmp_path):
+    words = ["--optimiser.epochs", "8", "--optimiser.batch-size", "8", "--optimiser.checkpoint-minutes", "0"]
+    ended(command(gpu, tmp_path / "whole", *words))
+    killed, deadline = command(gpu, tmp_path / "cut", *words), time.monotonic() + 120
+    while time.monotonic() < deadline and killed.poll() is None:
+        if any('"epoch": 3, ' in log.read_text() for log in (tmp_path / "cut").rglob("progress.jsonl")):
+            killed.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert killed.wait() == -signal.SIGKILL
+    assert 0 < len(losses(tmp_path / "cut")) < 8
+    ended(command(gpu, tmp_path / "cut", *words))
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
+def test_torchrun_trains_on_one_gpu(gpu, tmp_path):
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "tedloc.train")
+    ended(command(gpu, tmp_path / "alone"))
+    ended(command(gpu, tmp_path / "shared", program=torchrun))
+    found = [runs.Run(next((tmp_path / kind / "smoke").glob("tedloc-*"))) for kind in ("alone", "shared")]
+    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert found[1]["MaxBoxAcc@0.5"] == pytest.approx(found[0]["MaxBoxAcc@0.5"], abs=3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_epochs_on_the_gpu_agree_with_the_cpus(name, gpu, tmp_path):
     profile = profiles.get("smoke", {"max_epochs": 2, "optimiser.epochs": 2, **FLOAT32})
@@ -112,38 +147,3 @@ def test_a_step_whose_batch_is_there_does_not_wait_for_the_gpu(name, gpu, tmp_pa
     finally:
         end()
     assert steps
-
-
-def command(gpu: str, folder: Path, *words: str, program: tuple[str, ...] = ("tedloc.train",)) -> subprocess.Popen:
-    """``python -m tedloc.train`` in a process of its own, with runs in a folder of its own."""
-    environment = os.environ | {"TEDLOC_RUNS": str(folder)}
-    call = [sys.executable, "-m", *program, *CHEAP, "--device", gpu, *words]
-    return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process: subprocess.Popen) -> None:
-    assert process.wait(300) == 0, process.stderr.read()[-3000:]
-
-
-def test_a_run_that_was_killed_ends_as_one_that_was_not(gpu, tmp_path):
-    words = ["--optimiser.epochs", "8", "--optimiser.batch-size", "8", "--optimiser.checkpoint-minutes", "0"]
-    ended(command(gpu, tmp_path / "whole", *words))
-    killed, deadline = command(gpu, tmp_path / "cut", *words), time.monotonic() + 120
-    while time.monotonic() < deadline and killed.poll() is None:
-        if any('"epoch": 3, ' in log.read_text() for log in (tmp_path / "cut").rglob("progress.jsonl")):
-            killed.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.01)
-    assert killed.wait() == -signal.SIGKILL
-    assert 0 < len(losses(tmp_path / "cut")) < 8
-    ended(command(gpu, tmp_path / "cut", *words))
-    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
-
-
-def test_torchrun_trains_on_one_gpu(gpu, tmp_path):
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "tedloc.train")
-    ended(command(gpu, tmp_path / "alone"))
-    ended(command(gpu, tmp_path / "shared", program=torchrun))
-    found = [runs.Run(next((tmp_path / kind / "smoke").glob("tedloc-*"))) for kind in ("alone", "shared")]
-    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
-    assert found[1]["MaxBoxAcc@0.5"] == pytest.approx(found[0]["MaxBoxAcc@0.5"], abs=3)

@@ -236,9 +236,10 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_loses_nothing(small_disk, t
     hog.unlink()
     full.clear()
     assert np.array_equal(run()[:, 5], true_rows(np.arange(COUNT)))
-    fourth = range(3 * CHUNK, 4 * CHUNK)
     asked = Teacher(tmp_path / "notes").asked()
-    assert asked == sorted([*range(COUNT), *fourth])  # the fourth batch's rows found no room at first
+    twice = {index for index in asked if asked.count(index) > 1}
+    third_and_fourth = set(range(2 * CHUNK, 4 * CHUNK))  # the one may still be on its way when the other is computed
+    assert set(asked) == set(range(COUNT)) and twice <= third_and_fourth and max(map(asked.count, twice)) == 2
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice on memory maps")
@@ -271,7 +272,7 @@ def clip_es_maps(index):
 CLIP_ES = """
 from training.test_store import clip_es_maps
 def rows(index):
-    if index[0] == CHUNK:
+    if index[0] == 2 * CHUNK:
         os.kill(os.getpid(), signal.SIGKILL)
     return clip_es_maps(index)
 stored_maps(Path(sys.argv[1]), IDS[: 2 * CHUNK + 20], one_by_one(rows), what="CAMs", settings={})
@@ -281,7 +282,8 @@ stored_maps(Path(sys.argv[1]), IDS[: 2 * CHUNK + 20], one_by_one(rows), what="CA
 def test_clip_es_maps_of_a_killed_and_resumed_process_are_those_of_one_that_was_not(tmp_path):
     process = start(CLIP_ES, tmp_path / "killed")
     process.communicate()
-    assert process.returncode == -signal.SIGKILL and list(MapStore(tmp_path / "killed").missing()) == [1, 2]
+    assert process.returncode == -signal.SIGKILL
+    assert list(MapStore(tmp_path / "killed").missing()) in ([2], [1, 2])  # the second may be on its way to the disk
     ids = IDS[: 2 * CHUNK + 20]
     resumed, whole = (
         stored_maps(tmp_path / name, ids, one_by_one(clip_es_maps), what="CAMs", settings={})
