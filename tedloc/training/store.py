@@ -9,9 +9,9 @@ Pseudo-labels (N, h, w) and feature maps (N, V, C, h, w) are kept in the same wa
     locks/          a file for every shard, a range of chunks that one process computes at a time
 
 A chunk is one batch. Its rows are written first and its checksum after them; eight zeros, the state before
-that, are no checksum with its complement. A thread writes a batch while the network is at the next one: a process
-that dies at any moment loses these two and no other. The next one goes on from there; the system gives back the lock
-of a process that has died.
+that, are no checksum with its complement. Threads write two batches while the network is at the next one: a process
+that dies at any moment loses these three and no other. The next one goes on from there; the system gives back the
+lock of a process that has died.
 
 Processes, on one machine or on several that see the folder, share the work without knowing of each other. The
 batches are the same however many share them, so the array is the same to the bit (on equal machines, with the
@@ -51,6 +51,7 @@ from tedloc.errors import UserError
 
 CHUNK = 50  # images: what a kill may cost, and the batch that goes through the network
 SHARDS = 256  # at most: so many processes can share the work
+WRITERS = 2  # threads: while one waits for the disk, the other copies and sums up
 WAIT = 0.5  # seconds between two looks at what other processes still compute
 
 # batch by batch, positions (B,) -> rows (B, ...) of the array; what comes next may be asked for early, to read ahead
@@ -199,11 +200,13 @@ class MapStore:
         A shard is this process's from when its first chunk is asked for until its last one is stored.
         """
         asked: deque[tuple[int, filelock.FileLock | None]] = deque()  # chunks; with the last of a shard, its lock
-        with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as writer:  # which ends before locks are given back
+        writing: deque[tuple[Future[None], filelock.FileLock | None]] = deque()
+        done = False
+        with contextlib.ExitStack() as held, ThreadPoolExecutor(WRITERS) as writer:  # ends before locks are given back
 
             def claimed() -> Iterator[np.ndarray]:
                 for shard in map(int, shards):
-                    lock = filelock.FileLock(self.folder / "locks" / str(shard), blocking=False, thread_local=False)
+                    lock = filelock.FileLock(self.folder / "locks" / str(shard), blocking=False)
                     try:
                         held.enter_context(lock)
                     except filelock.Timeout:
@@ -215,20 +218,23 @@ class MapStore:
                         asked.append((chunk, lock if chunk == missing[-1] else None))
                         yield self.index(chunk)
 
-            writing: Future[None] | None = None  # one chunk, while the network is at the next
-            for found in rows(claimed()):
-                if writing:
-                    writing.result()
-                writing = writer.submit(self._finish, *asked.popleft(), found)
+            def written() -> None:
+                """Wait for the first of those that are being written."""
+                stored, lock = writing.popleft()
+                stored.result()
+                if lock:
+                    lock.release()
                 self._advance(bar)
-            if writing:
-                writing.result()
-        return writing is not None
 
-    def _finish(self, chunk: int, lock: filelock.FileLock | None, rows: np.ndarray) -> None:
-        self._store(chunk, rows)
-        if lock:
-            lock.release()
+            for found in rows(claimed()):
+                if len(writing) == WRITERS:
+                    written()
+                chunk, lock = asked.popleft()
+                writing.append((writer.submit(self._store, chunk, found), lock))
+                done = True
+            while writing:
+                written()
+        return done
 
     def _store(self, chunk: int, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows, self.dtype)

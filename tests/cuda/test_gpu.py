@@ -26,6 +26,9 @@ SMOKE = profiles.get("smoke")
 NAMES = [name for name in METHODS if create(name, SMOKE).applies() and not create(name, SMOKE).lacks()]
 STAGES = {stage for name in NAMES for stage in create(name, SMOKE).stages()}
 FLOAT32 = {f"{part}.precision": "float32" for part in (*STAGES, "encoder", "pseudo_labels")}
+# PSOL's loss of the second epoch moves by 6e-4 on the CPU alone where the embeddings move by 1e-5; on a GPU the cache's
+# fp16 rounds some of them another way.
+LOOSER = {"psol": 5e-3}
 CHEAP = ["--profile", "smoke", "--data.per-class", "2", "--pseudo-labels.teacher", "centre-prior"]
 
 
@@ -117,8 +120,8 @@ def test_two_epochs_on_the_gpu_agree_with_the_cpus(name, gpu, tmp_path):
             meters = evaluate(method, profile.data, "test", profile.evaluation).meters
         told.append(losses(folder))
         scored.append({route: meter.compute()["MaxBoxAcc@0.5"] for route, meter in meters.items()})
-    assert told[1] == pytest.approx(told[0], rel=1e-3)
-    assert scored[1] == pytest.approx(scored[0], abs=1.0)
+    assert told[1] == pytest.approx(told[0], rel=LOOSER.get(name, 1e-3))
+    assert scored[1] == pytest.approx(scored[0], abs=100 / len(method.images("test")))  # one image
 
 
 def test_bf16_trains(gpu, tmp_path):

@@ -44,10 +44,9 @@ def start(script, *arguments):
 DIE = """
 moment, folder, notes = sys.argv[1:]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-write, seen = map_store._write, []
+write = map_store._write
 def torn(file, offset, data):
-    seen.append(file.name)
-    third = seen.count("maps.bin") == 3
+    third = offset == 2 * (8 if file.name == "chunks.bin" else CHUNK * true_rows(np.arange(1)).nbytes)
     if third and file.name == "chunks.bin" and moment == "rows written, checksum not":
         die()
     if third and file.name == "maps.bin" and moment == "half of the rows written":
@@ -63,21 +62,19 @@ compute(Path(folder), notes)
 
 
 @pytest.mark.parametrize(
-    "moment, finished",
-    [
-        ("half of the rows written", 2),
-        ("rows written, checksum not", 2),
-        ("half of the checksum written", 2),
-        ("checksum written", 3),
-    ],
+    "moment",
+    ["half of the rows written", "rows written, checksum not", "half of the checksum written", "checksum written"],
 )
-def test_a_process_killed_in_the_third_batch_loses_at_most_that_batch(moment, finished, tmp_path):
+def test_a_process_killed_in_the_third_batch_loses_that_and_the_one_beside_it_at_most(moment, tmp_path):
     process = start(DIE, moment, tmp_path / "store", tmp_path / "before")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert list(MapStore(tmp_path / "store").missing()) == list(range(finished, 6))
+    lost = list(MapStore(tmp_path / "store").missing())
+    assert 0 not in lost and {4, 5} <= set(lost)  # the second or the fourth may be on its way, too
+    assert (2 in lost) == (moment != "checksum written")
     maps = compute(tmp_path / "store", tmp_path / "after", verify=True)
-    assert Teacher(tmp_path / "after").asked() == list(range(finished * CHUNK, COUNT))
+    again = [index for chunk in lost for index in range(chunk * CHUNK, min(COUNT, (chunk + 1) * CHUNK))]
+    assert Teacher(tmp_path / "after").asked() == again
     assert np.array_equal(maps, true_rows(np.arange(COUNT)))
 
 
@@ -238,8 +235,8 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_loses_nothing(small_disk, t
     assert np.array_equal(run()[:, 5], true_rows(np.arange(COUNT)))
     asked = Teacher(tmp_path / "notes").asked()
     twice = {index for index in asked if asked.count(index) > 1}
-    third_and_fourth = set(range(2 * CHUNK, 4 * CHUNK))  # the one may still be on its way when the other is computed
-    assert set(asked) == set(range(COUNT)) and twice <= third_and_fourth and max(map(asked.count, twice)) == 2
+    lost = set(range(CHUNK, COUNT))  # two are on their way when the fourth is computed, and two follow it
+    assert set(asked) == set(range(COUNT)) and twice <= lost and max(map(asked.count, twice)) == 2
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice on memory maps")
@@ -283,7 +280,7 @@ def test_clip_es_maps_of_a_killed_and_resumed_process_are_those_of_one_that_was_
     process = start(CLIP_ES, tmp_path / "killed")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert list(MapStore(tmp_path / "killed").missing()) in ([2], [1, 2])  # the second may be on its way to the disk
+    assert list(MapStore(tmp_path / "killed").missing()) in ([2], [1, 2], [0, 1, 2], [0, 2])  # two may be on their way
     ids = IDS[: 2 * CHUNK + 20]
     resumed, whole = (
         stored_maps(tmp_path / name, ids, one_by_one(clip_es_maps), what="CAMs", settings={})
