@@ -207,6 +207,7 @@ def epochs(box: Box) -> None:
             method.share()
             if cached:
                 box.keep(**{"filling the cache (s)": round(time.perf_counter() - start, 3)})
+                box.keep(**{"filling the cache, peak memory (GB)": box.peak()})  # and forgotten
             (folder / name).mkdir()
             try:
                 method.fit(folder / name)

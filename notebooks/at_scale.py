@@ -127,7 +127,8 @@ report.plain_table(frame, words, decimals=2, provenance=counted_on)
 
 # %% tags=["remove-input"]
 encoder, clip_es = measured.on_gpu("encoder") or {}, measured.on_gpu("clip-es") or {}
-epochs = measured.on_gpu("epochs") or {}
+epochs, tests = measured.on_gpu("epochs") or {}, measured.on_gpu("tests")
+pace = encoder.get("photos a second, both views", {})
 
 
 def rate(flops: float, kind: str) -> float:
@@ -142,7 +143,10 @@ rows = {
         )
         for kind in plan.PEAK
     },
-    "EVA-L, from photos to the cache (images a second)": (None, encoder.get("features (images/s)")),
+    "EVA-L, from photos to the cache (photos a second, two views each)": (None, pace.get("from files")),
+    "its photos read and made square, nothing else": (None, pace.get("reading alone")),
+    "its passes on photos in memory": (None, pace.get("network alone")),
+    "its cache written, nothing else": (None, pace.get("writing alone")),
     **{
         f"CLIP-ES on ViT-B/16 in {kind} (images a second)": (
             rate(cost.clip_es, kind),
@@ -167,7 +171,8 @@ report.plain_table(
             for name, (counted, found) in rows.items()
         }
     ).T.rename_axis("on one GPU"),
-    f"Counted and measured. The right column is {measured.gpu()}.",
+    f"Counted and measured. The right column is {measured.gpu()}."
+    + (f" There `pytest -m cuda`: {tests['passed']} passed, {tests['failed']} failed." if tests else ""),
     provenance=counted_on,
 )
 

@@ -160,7 +160,7 @@ def cub() -> Profile:
 
     Reproduces the CUB columns of Table 1; the paper: MaxBoxAcc 98.7, Top-1 Loc 91.7, Top-5 Loc 97.6.
     Data: 5,994 / 1,000 / 5,794 images, 1.2 GB, and 4.9 GB for the cache. Estimate for an A100, counted and not
-    measured (chapter "At scale"): 0.06 GPU hours a seed for TeD-Loc, training holds 0.2 GB beside the cache.
+    measured (chapter "At scale"): 0.04 GPU hours a seed for TeD-Loc, training holds 0.2 GB beside the cache.
     """
     return Profile(
         name="cub",
@@ -186,7 +186,7 @@ def ilsvrc() -> Profile:
 
     Reproduces the ILSVRC columns of Table 1; the paper: MaxBoxAcc 75.6, Top-1 Loc 70.0, Top-5 Loc 75.1.
     Data: 1,281,167 / 10,000 / 50,000 images, 150 GB, and 687.7 GB for the cache. Estimate for an A100, counted and
-    not measured (chapter "At scale"): 3.41 GPU hours a seed for TeD-Loc, training holds 0.3 GB beside the cache.
+    not measured (chapter "At scale"): 1.80 GPU hours a seed for TeD-Loc, training holds 0.3 GB beside the cache.
     """
     return replace(
         cub(),

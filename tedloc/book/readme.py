@@ -93,7 +93,28 @@ def hours() -> str:
         f"({1e3 * cores['decode']:.1f} ms) and scoring a map ({1e3 * cores['score']:.1f} ms) were measured on one core "
         f"of another machine. {first.reading}"
     )
-    return "\n".join(lines) + f"\n\n{told}\n\nOn a GPU: {measured.gpu()}."
+    return "\n".join(lines) + f"\n\n{told}\n\n{on_gpu()}"
+
+
+def on_gpu() -> str:
+    """What a GPU showed, in sentences; or that none was asked."""
+    said = [f"On a GPU: {measured.gpu()}."]
+    encoder, clip_es, epochs = (measured.on_gpu(part) or {} for part in ("encoder", "clip-es", "epochs"))
+    if plain := encoder.get("plain (images/s)", {}).get("bf16"):
+        said.append(f"EVA-L embeds {plain:,.0f} images a second in bf16.")
+    if pace := encoder.get("photos a second, both views", {}).get("from files"):
+        said.append(f"From files, with both views and into the cache, {pace:,.0f} photos a second.")
+    if maps := clip_es.get("CLIP-ES (images/s)", {}).get("bf16"):
+        said.append(f"CLIP-ES maps {maps:,.0f} images a second.")
+    if trained := epochs.get("cached epoch (images/s)"):
+        said.append(f"TeD-Loc trains on {trained:,.0f} images a second from the cache.")
+    times = {system: measured.latency(system, "float32") for system in ("TeD-Loc", "TS-CAM", "GenPromp")}
+    if all(times.values()):
+        each = ", ".join(f"{system} {time:.1f} ms" for system, time in times.items())
+        said.append(f"One image at a time, in float32: {each}.")
+    if tests := measured.on_gpu("tests"):
+        said.append(f"`pytest -m cuda`: {tests['passed']} passed, {tests['failed']} failed.")
+    return " ".join(said)
 
 
 def sections() -> dict[str, str]:

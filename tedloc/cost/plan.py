@@ -123,7 +123,8 @@ def reading(profile: Profile) -> Reading:
     found = measured.kept(measured.PIPELINE)
     if found is None:
         return Reading(0, known="not measured")
-    return Reading(profile.data.workers, found["ratios"], f"measured on {found['settings']['device']}")
+    shares = {name: min(1.0, share) for name, share in found["ratios"].items()}
+    return Reading(profile.data.workers, shares, f"measured on {found['settings']['device']}")
 
 
 @dataclass(frozen=True)
