@@ -172,7 +172,7 @@ report.plain_table(
         }
     ).T.rename_axis("on one GPU"),
     f"Counted and measured. The right column is {measured.gpu()}."
-    + (f" There `pytest -m cuda`: {tests['passed']} passed, {tests['failed']} failed." if tests else ""),
+    + (f" There the tests that need a GPU: {tests['passed']} passed, {tests['failed']} failed." if tests else ""),
     provenance=counted_on,
 )
 

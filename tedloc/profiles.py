@@ -45,7 +45,7 @@ def aviary() -> Profile:
         name="aviary",
         paper_dataset="CUB",
         synthetic=True,
-        seeds=(0, 1, 2, 3),  # worlds whose towers are there
+        seeds=(0, 1, 2, 3, 4, 5),  # worlds whose towers are there
         live=LIVE,
         decoder=DecoderSettings(width=32),
         pseudo_labels=PseudoLabelSettings(clip_es=ClipESSettings(template="ted-loc", affinity_blocks=2)),

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tedloc import paths, profiles
-from tedloc.book import chapters, findings, progress, readme
+from tedloc.book import archive, chapters, findings, progress, readme
 from tedloc.errors import UserError, choose, command
 from tedloc.runs import kept
 from tedloc.training import devices
@@ -160,6 +160,7 @@ def build() -> Path:
         story = chapters.record(chapter.executed)
         if "parameters" in story and not chapters.is_current(chapter, story["parameters"]):
             print(f"note: chapter {chapter.name} shows an earlier state of the code; to renew it, run: {again}")
+    shutil.copy2(archive.ready(), paths.book() / "_static")  # what the pages offer to download
     pages = paths.book() / "_build"
     pages.mkdir(exist_ok=True)
     log, unfinished = pages / "build.log", pages / "unfinished"

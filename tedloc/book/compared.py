@@ -198,9 +198,9 @@ def origin(profile: Profile, found: Mapping[str, Sequence[runs.Run]]) -> str:
 
 def hard_clip(profile: Profile) -> dict[str, str]:
     """Changes (of ``runs.grid``) to texts and pseudo-labels of the aviary's second CLIP, in whose space the names of a
-    family nearly coincide; none for a profile that does not have both from the first."""
+    family nearly coincide; none for other images, and where not both are of the first."""
     name = "aviary/clip-hard"
-    if not profile.anchors.text == profile.pseudo_labels.clip == "aviary/clip":
+    if profile.data.name != "aviary" or not profile.anchors.text == profile.pseudo_labels.clip == "aviary/clip":
         return {}
     return {"anchors__text": name, "pseudo_labels__clip": name}
 

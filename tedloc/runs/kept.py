@@ -14,7 +14,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ class Kept(Run):
         except (zipfile.BadZipFile, KeyError) as error:
             raise UserError(f"{self.folder} is damaged; restore it, or make it anew with `make evidence`") from error
 
+    @property
+    def changes(self) -> dict[str, Any] | None:
+        """See :func:`changes`; None where it was not kept."""
+        try:
+            return json.loads(self._member("changes.json"))
+        except UserError:
+            return None
+
     def meter(self, route: str | None = None, split: str = "test") -> LocalizationMeter:
         return self._meters[f"{split}-{route or self.routes[0]}"]
 
@@ -88,6 +96,26 @@ def file(request: Request) -> Path:
     return paths.EVIDENCE / request.profile.name / name
 
 
+def changes(request: Request) -> dict[str, Any]:
+    """The settings that a run depends on and that are not its profile's own in that world, by their dotted names."""
+
+    def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        found = {}
+        for name, value in settings.items():
+            inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+            found |= inner
+        return found
+
+    def of(each: Request) -> dict[str, Any]:
+        method = each.made()
+        parts = {part: as_record(getattr(each.profile, part)) for part in {"data", "evaluation", *method.uses}}
+        return flat(parts | {"methods": method.own_settings()})
+
+    own = profiles.get(request.profile.name).in_world(request.seed)
+    usual, here = of(replace(request, profile=own)), of(request)
+    return {name: here.get(name) for name in sorted({*here, *usual}) if here.get(name) != usual.get(name)}
+
+
 def keep(request: Request, run: Run) -> Path:
     """Keep a finished run's results, all routes that it holds; what is kept with more of them stays as it is."""
     place = file(request)
@@ -97,6 +125,7 @@ def keep(request: Request, run: Run) -> Path:
     metrics = {name: value for name, value in run.metrics.items() if name not in LEFT_OUT}
     with paths.replacing(place) as scratch, zipfile.ZipFile(scratch, "w") as stored:
         stored.writestr(zipfile.ZipInfo("metrics.json"), json.dumps(metrics), zipfile.ZIP_DEFLATED)
+        stored.writestr(zipfile.ZipInfo("changes.json"), json.dumps(changes(request)), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("meters.xz"), compact.pack(meters))
     return place
 

@@ -78,6 +78,8 @@ def test_the_second_clip_changes_texts_and_teacher_of_the_aviary_alone():
     assert set(compared.hard_clip(profiles.get("smoke")).values()) == {"aviary/clip-hard"}
     assert compared.hard_clip(profiles.get("tiny-imagenet")) == {}
     assert compared.hard_clip(profiles.get("aviary", {"anchors.text": "minilm"})) == {}
+    both = {"anchors.text": "aviary/clip", "pseudo_labels.clip": "aviary/clip"}
+    assert compared.hard_clip(profiles.get("cub", both)) == {}  # no aviary, no families
 
 
 def test_worlds_without_a_hard_clip_are_left_out_unless_their_results_are_kept(monkeypatch):
