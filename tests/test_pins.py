@@ -1,5 +1,6 @@
 """pyproject.toml says what the package needs, requirements.lock which versions were used; they and CI agree."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -117,3 +118,10 @@ def test_the_version_is_kept_in_one_place_and_cited(project):
     assert "version" in project["dynamic"] and "version" not in project
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert str(citation["version"]) == tedloc.__version__
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    assert [zenodo[key] for key in ("version", "title", "license")] == [
+        tedloc.__version__,
+        citation["title"],
+        citation["license"],
+    ]
+    assert [each["name"] for each in zenodo["creators"]] == [each["name"] for each in citation["authors"]]
