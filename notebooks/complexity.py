@@ -89,7 +89,7 @@ held = {  # as a reader knows it: the paper's number, and the count
 rows = []
 for system, (printed, count) in held.items():
     rows.append({"row": system, "paper": printed, "ours": count / MEGA})
-report.comparison(rows, counted, caption="Parameters (millions).", decimals=2)
+report.comparison(rows, counted, caption="Parameters (millions).", decimals=2, higher=False)
 
 # %% [markdown]
 # ### The decoder that the paper does not describe
@@ -265,7 +265,9 @@ rows = [
         "ours": (run_once + genpromp.loc["VAE decoder", "flops"]) / GIGA,
     },
 ]
-report.comparison(rows, counted, caption="What has to be counted to arrive at the paper's figures.", decimals=2)
+report.comparison(
+    rows, counted, caption="What has to be counted to arrive at the paper's figures.", decimals=2, higher=False
+)
 
 # %% [markdown]
 # Read row by row: the paper's TS-CAM is ours without attention; its U-Net pass is ours with one of the two products

@@ -61,7 +61,7 @@ decided = evidence.decisive(P, found)  # all but the first world, which chose se
 first = P.seeds[:1]
 ran = {row.label: row for row in rows if not row.lacks}
 route = {label: row.route_of(found[label][0]) for label, row in ran.items()}
-CENTRE, FULL, GAUSSIAN = "best centred box", "full-image box", "centred Gaussian"
+CENTRE, FULL, GAUSSIAN = report.UNSEEN
 images, grid = open_data(P.data, "test"), P.evaluation.grid
 meters = {label: evidence.meters(decided[label], route[label]) for label in ran}
 val_meters = {label: evidence.meters(decided[label], route[label], split="val") for label in ran}
@@ -158,18 +158,16 @@ report.comparison(cells, on, P.paper_dataset, caption, data=kept)
 
 # %% tags=["remove-input"]
 gone = compared.departures({label: requests[label] for label in ran}, found)
-Markdown(
-    "".join(
-        f"**{name}** departs from what is kept of the same run: {report.number(value)} here, kept "
-        f"{report.number(low)} to {report.number(high)} (95 % over images). "
-        for name, (value, low, high) in gone.items()
-    )
-    or (
-        "What was computed here lies within the 95 % interval of what is kept of the same runs."
-        if any(kept_runs.of(requests[label][0]) for label in ran)
-        else ""
-    )
+told = "".join(
+    f"**{name}** departs from what is kept of the same run: {report.number(value)} here, kept "
+    f"{report.number(low)} to {report.number(high)} (95 % over images). "
+    for name, (value, low, high) in gone.items()
+) or (
+    "What was computed here lies within the 95 % interval of what is kept of the same runs."
+    if any(kept_runs.of(requests[label][0]) for label in ran)
+    else ""
 )
+Markdown(told) if told else None
 
 # %% [markdown]
 # The paper's numbers are quoted as printed. Some of them do not agree with their own sources; the audit

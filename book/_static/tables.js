@@ -82,8 +82,35 @@
     table.classList.add("tedloc-sortable");
   }
 
+  /* On a phone a row of words becomes a card: each of its cells then says which column it is of. */
+  function label(table) {
+    const names = headers(table.tHead).map(shown);
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].forEach((cell, column) => {
+        if (cell.tagName === "TD" && names[column]) cell.dataset.label = names[column];
+      });
+    }
+  }
+
+  /* Whether a table shows all of its columns, and else whether there are more to the right. */
+  function look(about) {
+    const box = about.querySelector(".tedloc-scroll");
+    about.classList.remove("fits");
+    const hidden = box.scrollWidth - box.clientWidth;
+    about.classList.toggle("fits", hidden < 2);
+    about.toggleAttribute("data-scrolls", hidden >= 2);
+    about.toggleAttribute("data-more", hidden - box.scrollLeft >= 2);
+  }
+
   function start() {
     document.querySelectorAll(".tedloc-table table").forEach(prepare);
+    document.querySelectorAll(".tedloc-table.words table").forEach((table) => table.tHead && label(table));
+    const tables = [...document.querySelectorAll(".tedloc-table:has(> .tedloc-scroll)")];
+    tables.forEach((about) => about.querySelector(".tedloc-scroll").addEventListener("scroll", () => look(about)));
+    const all = () => tables.forEach(look);
+    new ResizeObserver(all).observe(document.body);
+    document.addEventListener("toggle", all, true); // a folded cell opens
+    all();
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

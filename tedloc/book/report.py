@@ -46,6 +46,10 @@ _LABELS = {
 }
 
 
+OURS = "TeD-Loc"  # the row that a reader looks for
+UNSEEN = CENTRE, FULL, GAUSSIAN = "best centred box", "full-image box", "centred Gaussian"  # that see no image
+
+
 def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:
     """One value, "mean ± sd (n=…)" over seeds (sample deviation), "not run here", or the text itself."""
     if ours is None:
@@ -107,8 +111,10 @@ def comparison(
     caption: str = "",
     decimals: int = 1,
     data: Mapping[str, Any] | None = None,
+    higher: bool = True,
 ) -> Table:
-    """Paper, ours and their difference, side by side.
+    """Paper, ours and their difference, side by side. The best of a column stands out; boxes that see no image stand
+    apart, and are not among the best.
 
     rows: mappings with ``row`` (label), ``paper`` (float or None), ``ours`` (float, one value a seed, None
         for "not run here", or a text that says why there is none, "needs weights: CLIP") and, for tables with
@@ -117,6 +123,7 @@ def comparison(
     paper_dataset: the data set of the paper's numbers. When ours come from other data the difference would
         compare two data sets, so it is left out and the caption says so.
     data: JSON that goes into the executed notebook beside the table, for ``tedloc.book.findings``.
+    higher: whether more is better; where it is not, nothing is marked as the best
     """
     rows = [{"column": "", **row} for row in rows]
     dataset = (provenance or {}).get("dataset") or ""
@@ -144,6 +151,14 @@ def comparison(
     if on_other_data:
         caption += f" The paper's column is {paper_dataset}; ours is other data: compare orders, not values."
     reasons = {row["ours"] for row in rows if isinstance(row["ours"], str)}
+    marks = {name: "ours" if name == OURS else "apart" for name in order if name in (OURS, *UNSEEN)}
+    methods = numbers.loc[[name for name in order if marks.get(name) != "apart"]]
+    best = {
+        (order.index(name), position)
+        for position, column in enumerate(numbers)
+        if higher and "difference" not in (column, column[-1]) and methods[column].count() > 2
+        for name in methods.index[methods[column] == methods[column].max()]
+    }
     return Table(
         cells.fillna(MISSING),
         numbers,
@@ -151,6 +166,8 @@ def comparison(
         asides=frozenset({NOT_RUN, MISSING} | reasons),
         provenance=provenance,
         data={} if data is None else {RESULTS: data},
+        marks=marks,
+        best=frozenset(best),
     )
 
 

@@ -35,7 +35,7 @@ LARGEST_CSV = 24_000  # bytes; a page carries the CSV of every table that is not
 
 _STYLES = [
     {"selector": "", "props": "border-collapse: collapse; margin: 0; font-size: 0.9em; width: auto;"},
-    {"selector": "th, td", "props": "padding: 0.3em 0.7em; vertical-align: top;"},
+    {"selector": "th, td", "props": "padding: 0.3em 0.5em; vertical-align: top;"},
     {
         "selector": "td",
         "props": "text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;",
@@ -47,6 +47,14 @@ _STYLES = [
     {"selector": "th.col_heading", "props": "text-align: right; vertical-align: bottom;"},
     {"selector": "td.aside", "props": "font-style: italic;"},
 ]
+_GROUND = "color-mix(in srgb, var(--tedloc-trained, #0b84c4) 13%, var(--pst-color-background, #fff))"
+_MARKS = {  # how rows of a kind stand out
+    "ours": f"background-color: {_GROUND};",
+    "apart": "color: var(--pst-color-text-muted, #666);",
+    "first apart": "border-top: 2px solid var(--pst-color-text-muted, #666);",
+}
+_SPREAD = re.compile(r"([+−]?[\d\u2009 .]+) (± .+|\(.+\))")  # a number, and what stands smaller below it
+_EM, _BESIDE = 0.53, 54  # a character's width, and that of the text column, in ems of a table's type
 _PILL = "display: inline-block; margin: 0 0.3em 0.25em 0; padding: 0 0.5em; border: 1px solid; border-radius: 1em;"
 
 
@@ -97,6 +105,7 @@ class Table:
 
     cells: text; lines after the first are a smaller note below it
     colours: text of a cell (of its first line) -> CSS colour; asides: texts that stand where a number is not
+    marks: label of a row -> "ours", or "apart" for one that is no method; best: (row, column) of cells that stand out
     data: name -> JSON, for programs that read the executed notebook (``tedloc.book.findings``); it goes into the
         output's metadata, since Sphinx warns of MIME types that it cannot show
     """
@@ -108,6 +117,8 @@ class Table:
     asides: frozenset[str] = frozenset({NOT_RUN, MISSING})
     provenance: Mapping | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    best: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def caption(self) -> str:
@@ -119,11 +130,16 @@ class Table:
         styles = list(_STYLES)
         for position, width in enumerate(map(self._text_width, self._columns())):
             if width:
-                widest = 12 if any("\n" in cell for cell in self.cells.iloc[:, position]) else 22
-                props = f"text-align: left; white-space: normal; min-width: {min(width / 2.5, widest):.0f}em;"
+                props = f"text-align: left; white-space: normal; min-width: {self._least(width, position):.0f}em;"
                 styles.append({"selector": f"td.col{position}, th.col_heading.col{position}", "props": props})
         if max(map(len, map(str, self.cells.index)), default=0) > 40:
             styles.append({"selector": "th.row_heading", "props": "min-width: 11em; white-space: normal;"})
+        for position, label in enumerate(self.cells.index):
+            if kind := self.marks.get(label):
+                first = kind == "apart" and self.marks.get(self.cells.index[max(position - 1, 0)]) != kind
+                look = _MARKS[kind] + (_MARKS["first apart"] if first else "")
+                styles.append({"selector": f"th.row{position}, td.row{position}", "props": look})
+        styles += [{"selector": f"td.row{row}.col{column}", "props": "font-weight: 700;"} for row, column in self.best]
         if self.cells.columns.nlevels > 1:
             styles.append({"selector": "th.col_heading.level0", "props": "text-align: center;"})
         cells = self.cells
@@ -154,6 +170,26 @@ class Table:
         words = (cell for cell in cells if cell not in self.asides)
         return max((len(cell) for cell in words if cell.lstrip("+−")[:1] not in "0123456789"), default=0)
 
+    def _least(self, width: int, position: int) -> float:
+        """The least width of a column of text, in ems."""
+        noted = any("\n" in cell for cell in self.cells.iloc[:, position])
+        return min(width / 2.5, 11 if noted else 18)
+
+    @property
+    def classes(self) -> str:
+        """Those of its HTML: ``words`` where a column is text, ``full-width`` where it needs more than the text's."""
+        total, words = min(max((len(str(label)) for label in self.cells.index), default=0) * _EM, 11), False
+        for position, cells in enumerate(self._columns()):
+            if width := self._text_width(cells):
+                words, need = True, self._least(width, position)
+            else:
+                parts = (part for cell in cells for part in _parts(cell.partition("\n")[0]))
+                need = max((len(part) * _EM for part in parts), default=0)
+            name = self.cells.columns[position]
+            heads = (word for part in (name if isinstance(name, tuple) else (name,)) for word in str(part).split())
+            total += max(need, max((len(word) * _EM + 1 for word in heads), default=0)) + 1
+        return "tedloc-table" + " words" * words + " full-width" * (total > _BESIDE)
+
     def _columns(self) -> list[list[str]]:
         return [list(self.cells.iloc[:, position]) for position in range(self.cells.shape[1])]
 
@@ -180,7 +216,7 @@ class Table:
         about = f'<div class="tedloc-words">{html.escape(self.words)}</div>' if self.words else ""
         about += f'<div class="tedloc-badges" role="list" aria-label="Measured on">{pills}</div>' if pills else ""
         return (
-            '<div class="tedloc-table" style="margin: 0.8em 0">'
+            f'<div class="{self.classes}" style="margin: 0.8em 0">'
             f'<div class="tedloc-scroll" style="overflow-x: auto">{self.styler().to_html()}</div>'
             f'<div class="tedloc-about" style="font-size: 0.85em; margin-top: 0.3em">{about}{self._download()}</div>'
             "</div>"
@@ -222,9 +258,18 @@ class Table:
 
 def _html(cell: str) -> str:
     first, *notes = cell.split("\n")
+    value, *spread = _parts(first)
     style = "display: block; font-weight: 400; font-size: 0.9em;"
-    shown = "".join(f'<span class="tedloc-note" style="{style}">{html.escape(note)}</span>' for note in notes)
-    return html.escape(first) + shown
+    shown = "".join(
+        f'<span class="tedloc-spread" style="{style}">{html.escape(part)}</span>' for part in spread
+    ) + "".join(f'<span class="tedloc-note" style="{style}">{html.escape(note)}</span>' for note in notes)
+    return html.escape(value) + (" " * bool(spread)) + shown
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """A number and its spread, interval or remark, which stand below each other; or the text as it is."""
+    found = _SPREAD.fullmatch(text)
+    return found.groups() if found else (text,)
 
 
 def _exact(shown: str, value: Any) -> Any:
