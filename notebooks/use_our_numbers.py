@@ -35,14 +35,15 @@ file = archive.ready()
 import zipfile
 
 with zipfile.ZipFile(file) as stored:
-    runs, images = (pd.read_csv(stored.open(name)) for name in ("runs.csv", "images.csv"))
-usual = runs[(runs.profile == "aviary") & (runs.changes == "{}")]  # the profile's own settings
+    runs = pd.read_csv(stored.open("runs.csv"))
+    images = pd.read_csv(stored.open("images.csv"))
+usual = runs[(runs.profile == "aviary") & (runs.changes == "{}")]
 chosen = usual[(usual.method + "/" + usual.route).isin(["tedloc/g", "cam/true"])]
-both = images.merge(chosen[["run", "route", "method", "world"]], on=["run", "route"])
-right = both.pivot(index=["world", "image"], columns="method", values="correct@0.5") == 1
+both = images.merge(chosen[["run", "route", "method", "world"]])
+right = both.pivot(index=["world", "image"], columns="method", values="correct@0.5") > 0
 right["TeD-Loc alone"] = right.tedloc & ~right.cam
 right["CAM alone"] = right.cam & ~right.tedloc
-table = 100 * right.groupby("world").mean()
+table = (100 * right.groupby("world").mean()).round(1)
 table
 
 # %% tags=["remove-input"]

@@ -10,10 +10,27 @@ ROWS = """table => [...table.tBodies[0].rows].map(row => [...row.cells].map(
     cell => cell.textContent.replace(/\\u200b/g, '').trim()))"""
 
 
+HIDDEN = """() => {
+    const wide = (box) => box.scrollWidth > box.clientWidth + 1 && box.offsetParent !== null;
+    const signed = (box) => box.parentElement.hasAttribute("data-scrolls")
+        && getComputedStyle(box.parentElement, "::before").content !== "none";
+    const words = (box) => box.textContent.trim().slice(0, 60);
+    return {
+        tables: [...document.querySelectorAll(".tedloc-scroll")].filter((box) => wide(box) && !signed(box)).map(words),
+        code: [...document.querySelectorAll(".bd-article pre")].filter(wide).map(words),
+    };
+}"""
+
+
+@pytest.mark.parametrize("across", [1280, 1440])
+def test_no_column_is_hidden_without_a_sign_and_no_line_of_code_is_cut(open_page, page_name, across):
+    assert open_page(page_name, across).page.evaluate(HIDDEN) == {"tables": [], "code": []}
+
+
 @pytest.fixture
 def tables(open_page, book_html, page_name):
     """The page, and its tables that can be sorted; skipped where there are none."""
-    if 'class="tedloc-table"' not in (book_html / page_name).read_text():
+    if 'class="tedloc-table' not in (book_html / page_name).read_text():
         pytest.skip("no table on this page")
     page = open_page(page_name).page
     return page, page.locator("table.tedloc-sortable").all()
