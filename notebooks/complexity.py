@@ -89,7 +89,8 @@ held = {  # as a reader knows it: the paper's number, and the count
 rows = []
 for system, (printed, count) in held.items():
     rows.append({"row": system, "paper": printed, "ours": count / MEGA})
-report.comparison(rows, counted, caption="Parameters (millions).", decimals=2, higher=False)
+words = "Parameters (millions)."
+report.comparison(rows, counted, caption=words, decimals=2, higher=False)
 
 # %% [markdown]
 # ### The decoder that the paper does not describe
