@@ -17,6 +17,12 @@ HIDDEN = """() => {
     const words = (box) => box.textContent.trim().slice(0, 60);
     return {
         tables: [...document.querySelectorAll(".tedloc-scroll")].filter((box) => wide(box) && !signed(box)).map(words),
+        covered: [...document.querySelectorAll(".tedloc-table.fits table")].filter((table) => {
+            const below = table.tBodies[0].rows[0].getBoundingClientRect().top;
+            const cells = [...(table.tHead?.querySelectorAll("th") ?? [])];
+            const heads = cells.map((cell) => cell.getBoundingClientRect().bottom);
+            return table.offsetParent !== null && Math.max(...heads) > below + 1;
+        }).map(words),
         code: [...document.querySelectorAll(".bd-article pre")].filter(wide).map(words),
     };
 }"""
@@ -24,7 +30,8 @@ HIDDEN = """() => {
 
 @pytest.mark.parametrize("across", [1280, 1440])
 def test_no_column_is_hidden_without_a_sign_and_no_line_of_code_is_cut(open_page, page_name, across):
-    assert open_page(page_name, across).page.evaluate(HIDDEN) == {"tables": [], "code": []}
+    """Nor does a head that stays in view cover a row before the page is scrolled."""
+    assert open_page(page_name, across).page.evaluate(HIDDEN) == {"tables": [], "covered": [], "code": []}
 
 
 @pytest.fixture
