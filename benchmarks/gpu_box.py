@@ -167,10 +167,10 @@ def encoder(box: Box) -> None:
         (folder / "cache").mkdir()
         chosen = profile(box, folder)
         measure = pipeline.of_features(pipeline.Settings(device=box.device, batch=4 if box.small else 50), chosen)
-        views, found = 1 + chosen.encoder.mirror, {}
+        found = {}
         for what, work in measure.items():
             found[what] = round(work(), 3)
-            box.keep(**{"photos a second, both views": found, "features (images/s)": views * found["from files"]})
+            box.keep(**{"photos a second, both views": found})
     box.keep(**{"features, peak memory (GB)": box.peak()})
 
 

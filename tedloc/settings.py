@@ -5,6 +5,7 @@ with its provenance beside it: paper, figure, the authors' earlier code ("family
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_origin, get_type_hints
 
@@ -30,6 +31,15 @@ def as_record(settings: Any) -> dict[str, Any]:
         if not about.get("omit") and (value != each.default or not about.get("omit_default")):
             record[each.name] = as_record(value) if dataclasses.is_dataclass(value) else value
     return record
+
+
+def dotted(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested record with their dotted names, ``("loss.kd", 0.3)``."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 @dataclass(frozen=True)

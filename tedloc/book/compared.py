@@ -1,7 +1,7 @@
 """All compared methods under one profile: the rows of Table 1, the runs behind them, and what the paper and the
 methods' own publications print beside them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from tedloc.methods.registry import METHODS
 from tedloc.metrics import baselines
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.runs import kept
-from tedloc.settings import Profile, as_record
+from tedloc.settings import Profile, as_record, dotted
 
 # Methods of every kind that map the true class: from CLIP, from a classifier on the frozen encoder, without training,
 # trained to localise, fine-tuned.
@@ -125,19 +125,11 @@ def unsearched(profile: Profile) -> dict[str, dict[str, Any]]:
             parts = {"pseudo_labels.clip_es": profile.pseudo_labels.clip_es}
             if name == "tedloc":
                 parts = {part: getattr(profile, part) for part in ("decoder", "sampler", "loss", "optimiser")}
-        every = {key: value for part, settings in parts.items() for key, value in _flat(part, as_record(settings))}
+        every = dict(dotted({part: as_record(settings) for part, settings in parts.items()}))
         left = {key: value for key, value in every.items() if key not in method.search() and value is not None}
         short = {key.removeprefix(f"methods.{method.base_name}."): value for key, value in left.items()}
         found[name] = {key: value for key, value in short.items() if key.rpartition(".")[2] not in EXECUTION}
     return found
-
-
-def _flat(name: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _flat(f"{name}.{key}", value)
-        else:
-            yield f"{name}.{key}", value
 
 
 def unseeing(

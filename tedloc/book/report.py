@@ -47,7 +47,7 @@ _LABELS = {
 
 
 OURS = "TeD-Loc"  # the row that a reader looks for
-UNSEEN = CENTRE, FULL, GAUSSIAN = "best centred box", "full-image box", "centred Gaussian"  # that see no image
+UNSEEN = "best centred box", "full-image box", "centred Gaussian"  # that see no image
 
 
 def measured(ours: float | Sequence[float] | str | None, decimals: int = 1) -> str:

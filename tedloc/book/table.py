@@ -260,9 +260,8 @@ def _html(cell: str) -> str:
     first, *notes = cell.split("\n")
     value, *spread = _parts(first)
     style = "display: block; font-weight: 400; font-size: 0.9em;"
-    shown = "".join(
-        f'<span class="tedloc-spread" style="{style}">{html.escape(part)}</span>' for part in spread
-    ) + "".join(f'<span class="tedloc-note" style="{style}">{html.escape(note)}</span>' for note in notes)
+    below = [("spread", part) for part in spread] + [("note", note) for note in notes]
+    shown = "".join(f'<span class="tedloc-{kind}" style="{style}">{html.escape(text)}</span>' for kind, text in below)
     return html.escape(value) + (" " * bool(spread)) + shown
 
 

@@ -27,7 +27,7 @@ from tedloc.fingerprints import digest
 from tedloc.metrics import compact
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.runs.run import Request, Run
-from tedloc.settings import as_record
+from tedloc.settings import dotted
 
 MAKING = "TEDLOC_EVIDENCE"  # set to "make" by `python -m tedloc.book evidence`: compute everything, keep it
 LEFT_OUT = ("familiar",)  # of a run's metrics: long, and of use to its checkpoint alone
@@ -45,20 +45,18 @@ class Kept(Run):
     def _meters(self) -> dict[str, LocalizationMeter]:
         return compact.unpack(self._member("meters.xz"))
 
-    def _member(self, name: str) -> bytes:
+    def _member(self, name: str, optional: bool = False) -> bytes | None:
         try:
             with zipfile.ZipFile(self.folder) as stored:
-                return stored.read(name)
+                return None if optional and name not in stored.namelist() else stored.read(name)
         except (zipfile.BadZipFile, KeyError) as error:
             raise UserError(f"{self.folder} is damaged; restore it, or make it anew with `make evidence`") from error
 
     @property
     def changes(self) -> dict[str, Any] | None:
         """See :func:`changes`; None where it was not kept."""
-        try:
-            return json.loads(self._member("changes.json"))
-        except UserError:
-            return None
+        found = self._member("changes.json", optional=True)
+        return None if found is None else json.loads(found)
 
     def meter(self, route: str | None = None, split: str = "test") -> LocalizationMeter:
         return self._meters[f"{split}-{route or self.routes[0]}"]
@@ -88,10 +86,8 @@ def making() -> bool:
 
 def file(request: Request) -> Path:
     """Where a run's results are kept, whether they are or not."""
-    method = request.made()
-    parts = sorted({"data", "evaluation", *method.uses})
-    settings = {part: as_record(getattr(request.profile, part)) for part in parts}
-    key = digest([request.method, request.seed, settings, method.own_settings()])[:12]
+    settings = request.depends_on()
+    key = digest([request.method, request.seed, settings["profile"], settings["own"]])[:12]
     name = f"{request.method.replace(':', '-')}-{request.seed}-{key}.zip"
     return paths.EVIDENCE / request.profile.name / name
 
@@ -99,20 +95,12 @@ def file(request: Request) -> Path:
 def changes(request: Request) -> dict[str, Any]:
     """The settings that a run depends on and that are not its profile's own in that world, by their dotted names."""
 
-    def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found = {}
-        for name, value in settings.items():
-            inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-            found |= inner
-        return found
-
-    def of(each: Request) -> dict[str, Any]:
-        method = each.made()
-        parts = {part: as_record(getattr(each.profile, part)) for part in {"data", "evaluation", *method.uses}}
-        return flat(parts | {"methods": method.own_settings()})
+    def named(each: Request) -> dict[str, Any]:
+        settings = each.depends_on()
+        return dict(dotted(settings["profile"] | {"methods": settings["own"]}))
 
     own = profiles.get(request.profile.name).in_world(request.seed)
-    usual, here = of(replace(request, profile=own)), of(request)
+    usual, here = named(replace(request, profile=own)), named(request)
     return {name: here.get(name) for name in sorted({*here, *usual}) if here.get(name) != usual.get(name)}
 
 

@@ -101,19 +101,25 @@ class Request:
         asked = Request(teacher.profile, teacher.method, teacher.seed, self.device)
         return dataclasses.replace(asked, routes=(asked.made().true_route,))
 
+    def depends_on(self) -> dict[str, Any]:
+        """The settings of the profile's parts that the method uses, and the method's own."""
+        method = self.made()
+        used = sorted({"data", "evaluation", *method.uses})
+        return {
+            "profile": {part: as_record(getattr(self.profile, part)) for part in used},
+            "own": method.own_settings(),
+        }
+
     def settings(self) -> dict[str, Any]:
         """What the fingerprint covers: of the profile only the parts that the method depends on, so that variants of
         TeD-Loc that share a teacher share the teacher's run."""
-        method = self.made()
-        used = {"data", "evaluation", *method.uses}
         return {
             "method": self.method,
             "seed": self.seed,
-            "profile": {part: as_record(getattr(self.profile, part)) for part in sorted(used)},
-            "own": method.own_settings(),
+            **self.depends_on(),
             "device": self.device,
             "data": data_fingerprint(self.profile.data),
-            "code": environment(*method.code(), EXECUTION, DATASETS[self.profile.data.name]),
+            "code": environment(*self.made().code(), EXECUTION, DATASETS[self.profile.data.name]),
         }
 
     @property

@@ -87,3 +87,5 @@ def test_a_damaged_file_is_named(monkeypatch):
     kept.file(request).write_bytes(b"PK")
     with pytest.raises(UserError, match="is damaged; restore it, or make it anew with `make evidence`"):
         kept.of(request)
+    with pytest.raises(UserError, match="is damaged"):
+        _ = kept.Kept(kept.file(request)).changes  # and not: its changes were not kept
