@@ -7,7 +7,8 @@ Small profiles: every method has the same budget, 8 trials and 5 minutes of one 
 begun after that. Each trains for half the method's epochs at a point of its own grid (``SEARCH`` of its class), drawn
 by seed; the record of all trials ships with the package (``tedloc/tuning/``). A best value at an edge of its grid is
 said: then the grid is to be widened. TeD-Loc is searched as the paper describes, each λ in (0, 1], learning rate,
-momentum and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2.
+momentum and weight decay; at the paper's scale the rate within the paper's 1e-6 to 1e-2. In small profiles of photos
+its decoder's width and the sampler's n+ and n- are drawn with them.
 
 A trial is a folder, made once. Several processes or machines that share ``TEDLOC_RUNS`` may run the same command:
 each takes trials that nobody else has, and a killed one is taken up again from its last checkpoint.
@@ -55,7 +56,7 @@ def space(profile: Profile, method: str) -> dict[str, tuple]:
 def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     """The settings of each trial, the same for the same seed: points of the grid, or draws from the paper's ranges, the
     first of them with all λ = 1."""
-    rng = np.random.default_rng(seed)
+    rng, values = np.random.default_rng(seed), space(profile, method)
     if method == "tedloc":  # section 4.1: ranges; how many points were tried is not said
 
         def log_uniform(low: float, high: float) -> float:
@@ -68,9 +69,9 @@ def points(profile: Profile, method: str, trials: int, seed: int = 0) -> list[di
                 "optimiser.momentum": float(rng.choice(MOMENTA)),
                 "optimiser.weight_decay": log_uniform(*DECAYS),
             }
+            | {name: rng.choice(each).item() for name, each in values.items() if each}
             for n in range(trials)
         ]
-    values = space(profile, method)
     every = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     return [every[i] for i in rng.permutation(len(every))[:trials]]
 

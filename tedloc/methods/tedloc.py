@@ -27,6 +27,7 @@ class TeDLocMethod(Trained):
         **{f"loss.{name}": () for name in ("kd", "patch", "image")},
         **{f"optimiser.{name}": () for name in ("learning_rate", "momentum", "weight_decay")},
     }
+    ON_PHOTOS = {"decoder.width": (32, 64), "sampler.foreground": (0.5, 1.0), "sampler.background": (0.2, 0.4)}
 
     @property
     def optimiser(self) -> OptimiserSettings:
@@ -55,7 +56,7 @@ class TeDLocMethod(Trained):
         return {"optimiser": self.profile.optimiser}
 
     def search(self) -> dict[str, tuple]:
-        return dict(self.SEARCH)
+        return dict(self.SEARCH) | (self.ON_PHOTOS if self.profile.small and not self.profile.synthetic else {})
 
     def share(self) -> None:
         super().share()
