@@ -26,7 +26,6 @@ import ilsvrc
 import imagenette
 import open_clip
 import timm
-import tiny_imagenet
 import torch
 import wsol_metadata
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -144,7 +143,6 @@ def data_of(profile: Profile) -> list:
         "cub": [wsol_metadata, cub, cubv2],
         "ilsvrc": [wsol_metadata, ilsvrc],
         "imagenette": [wsol_metadata, imagenette],
-        "tiny-imagenet": [tiny_imagenet],
     }.get(profile.data.name, [])
 
 

@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from tedloc import paper, plots, profiles, runs, tune
 from tedloc.book import compared, evidence, findings, localized, report
@@ -62,12 +62,13 @@ first = P.seeds[:1]
 ran = {row.label: row for row in rows if not row.lacks}
 route = {label: row.route_of(found[label][0]) for label, row in ran.items()}
 CENTRE, FULL, GAUSSIAN = report.UNSEEN
-images, grid = open_data(P.data, "test"), P.evaluation.grid
 meters = {label: evidence.meters(decided[label], route[label]) for label in ran}
 val_meters = {label: evidence.meters(decided[label], route[label], split="val") for label in ran}
 images_of = {world: world if P.synthetic else first[0] for world in {first[0], *meters[OURS]}}  # photos stay the same
 unseeing = {n: compared.unseeing(P.in_world(n), (CENTRE, FULL, GAUSSIAN)) for n in set(images_of.values())}
 unseeing = {world: unseeing[images_of[world]] for world in images_of}
+tested = meters[OURS][next(iter(meters[OURS]))].records
+count, classes = len(tested), len(np.unique(tested.label))
 for name in (CENTRE, FULL, GAUSSIAN):
     meters[name] = {world: unseeing[world][name][0] for world in meters[OURS]}
     if name != FULL:
@@ -93,17 +94,18 @@ origin = (
     else ""
 )
 seconds = np.mean([run.metrics["provenance"]["seconds"]["fit"] for run in found[OURS]])
+tuned_on = "of the aviary" if P.synthetic else "of these photos" if tune.is_recorded(P.name) else "of other images"
 lacking = [row for row in rows if row.lacks]
 left_out = "".join(f" {row.label} needs weights that are not here: {row.lacks}." for row in lacking)
 Markdown(
-    f"**What was run.** Profile `{P.name}`: {report.number(len(images), 0)} test images of "
-    f"{len(images.class_names)} classes. {origin} TeD-Loc trains a decoder on the frozen encoder "
+    f"**What was run.** Profile `{P.name}`: {report.number(count, 0)} test images of "
+    f"{classes} classes. {origin} TeD-Loc trains a decoder on the frozen encoder "
     f"`{P.encoder.name}`, with anchors from `{P.anchors.text}`; "
     f"a training took {seconds:.0f} seconds on {found[OURS][0].metrics['provenance']['device']}. Its "
     f"pseudo-labels come from a *teacher*: {teacher_text}. *GT-Known* asks the teacher for the true class, "
     f"*Pred* for the class that it predicts itself.{left_out} "
     f"{compared.origin(P, {name: found[name] for name in (*ran, 'centre prior', 'shuffled')})}\n\n"
-    f"Settings of the compared methods were chosen on the validation split of the aviary with the same budget "
+    f"Settings of the compared methods were chosen on the validation split {tuned_on} with the same budget "
     f"for each, TeD-Loc included: at most {tune.TRIALS} trials of {tune.EPOCHS:.0%} of the epochs, and {tune.MINUTES:g} minutes "
     "of one core; the "
     "chapter on the compared methods shows every trial. What each method is, and how ours differs from the published "
@@ -212,7 +214,7 @@ plt.show()
 
 # %% tags=["remove-input", "shows-time"]
 report.plain_table(
-    compared.taken(ran, found, len(images)),
+    compared.taken(ran, found, count),
     "What each method takes. The last column counts all routes that were scored.",
     provenance=on_first | {"threshold": None},
 )
@@ -398,15 +400,22 @@ columns = [
     for label in (OURS, TEACHER, "GenPromp", "TS-CAM", "BAS", PLAIN)
     if label in ran and not compared.read(found[label])  # what is kept holds no maps
 ]
-shown = {name: localized.Localized(found[name][0], route[name], images, grid) for name in columns}
-chosen = shown[OURS].by_iou(6)
-panels = [
-    [each.panel(i, f"IoU {each.iou(i):.2f}\nclass {'right' if each.right(i) else 'wrong'}") for each in shown.values()]
-    for i in chosen
-]
-names = [textwrap.fill(images.class_names[images.labels[i]], 18) for i in chosen]
-plots.grid_of_localizations(panels, [name.replace(" (", "\n(") for name in columns], names, cell=1.65)
-plt.show()
+if OURS in columns:
+    images = open_data(P.data, "test")
+    shown = {name: localized.Localized(found[name][0], route[name], images, P.evaluation.grid) for name in columns}
+    chosen = shown[OURS].by_iou(6)
+    panels = [
+        [
+            each.panel(i, f"IoU {each.iou(i):.2f}\nclass {'right' if each.right(i) else 'wrong'}")
+            for each in shown.values()
+        ]
+        for i in chosen
+    ]
+    names = [textwrap.fill(images.class_names[images.labels[i]], 18) for i in chosen]
+    plots.grid_of_localizations(panels, [name.replace(" (", "\n(") for name in columns], names, cell=1.65)
+    plt.show()
+else:
+    display(Markdown("*The photos are not on this machine and may not come with the book, so no examples are shown.*"))
 
 # %% [markdown]
 # ## How training went

@@ -1,6 +1,6 @@
 """Where everything lies. No other module spells a path.
 
-``TEDLOC_DATA``   folder that holds the data sets (``tiny-imagenet-200/``, ``CUB_200_2011/``, ``ILSVRC/``, ...)
+``TEDLOC_DATA``   folder that holds the data sets (``imagenette2-320/``, ``CUB_200_2011/``, ``ILSVRC/``, ...)
 ``TEDLOC_RUNS``   folder for runs (checkpoints, per-image results, metrics)
 ``TEDLOC_CACHE``  folder for what can be computed again (pseudo-labels, features, rendered images)
 

@@ -2,7 +2,7 @@
 
     python -m tedloc.train --profile aviary --seed 0                      # 1 minute on a laptop core
     python -m tedloc.train --profile aviary --seed 0 --json metrics.json --loss.kd 0 --optimiser.epochs 5
-    python -m tedloc.train --profile tiny-imagenet --method head-cam      # a compared method
+    python -m tedloc.train --profile imagenette-small --method head-cam   # a compared method
 
     torchrun --nproc-per-node 8 -m tedloc.train --profile ilsvrc          # 8 GPUs: see tedloc.training.distributed
 

@@ -164,6 +164,11 @@ def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
             every.round(3).to_csv(scratch, index=False)
 
 
+def is_recorded(profile: str) -> bool:
+    """Whether trials of a profile ship with the package."""
+    return (paths.TUNING / f"{profile}.csv").exists()
+
+
 def recorded(profile: str) -> pd.DataFrame:
     """The package's record of trials under a small profile, to be read: settings in words, and which were chosen."""
     trials = pd.read_csv(paths.TUNING / f"{profile}.csv")

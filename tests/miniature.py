@@ -13,10 +13,11 @@ settings that make the profile small:
     python tests/miniature.py /tmp/cub
     TEDLOC_DATA=/tmp/cub python -m tedloc.book run --profile cub -p settings "$(cat /tmp/cub/settings.json)"
 
-The pictures are photos of Tiny-ImageNet where that lies in ``../shared/data``, enlarged, with their boxes;
-otherwise ellipses, in the colour of their class, before a ground of noise.
+The pictures are photos of Imagenette where that lies in ``../shared/data``, made smaller, with their boxes; otherwise
+ellipses, in the colour of their class, before a ground of noise.
 """
 
+import functools
 import json
 import sys
 import tarfile
@@ -28,10 +29,11 @@ import numpy as np
 
 from conftest import ROOT
 from tedloc import data, profiles
+from tedloc.data.benchmark import read_split
 from tedloc.runs import run
 from tedloc.settings import Profile, override
 
-PHOTOS = ROOT.parent / "shared" / "data" / "tiny-imagenet-200"
+PHOTOS = ROOT.parent / "shared" / "data"
 BIRDS = (
     "001.Black_footed_Albatross",
     "002.Laysan_Albatross",
@@ -79,10 +81,10 @@ def pictures(label: int, seed: int) -> Iterator[tuple[np.ndarray, Box]]:
     while True:
         width, height = (int(side) for side in rng.integers(72, 136, 2))
         if photos:
-            image, (x0, y0, x1, y1) = photos[rng.integers(len(photos))]
+            image, shares = photos[rng.integers(len(photos))]
             pixels = cv2.resize(cv2.imread(str(image)), (width, height))
-            corners = zip((x0, y0, x1 + 1, y1 + 1), (width, height) * 2, strict=True)
-            box = tuple(value * side // 64 - (place > 1) for place, (value, side) in enumerate(corners))
+            corners = [round(share * side) for share, side in zip(shares, (width, height) * 2, strict=True)]
+            box = corners[0], corners[1], corners[2] - 1, corners[3] - 1
         else:
             pixels = rng.integers(0, 120, (height, width, 3), dtype=np.uint8)
             axes = [int(side * rng.uniform(0.2, 0.35)) for side in (width, height)]
@@ -95,15 +97,21 @@ def pictures(label: int, seed: int) -> Iterator[tuple[np.ndarray, Box]]:
         yield pixels, box
 
 
-def _photos(label: int) -> list[tuple[Path, Box]]:
-    """Photos of one class, with their boxes."""
-    if not PHOTOS.is_dir():
+@functools.cache
+def _photos(label: int) -> list[tuple[Path, tuple[float, ...]]]:
+    """Photos of one class, each with its first box as shares of the photo: x0, y0, x1, y1."""
+    folder = PHOTOS / "imagenette2" / "val"
+    if not folder.is_dir():
         return []
-    wnids = sorted(path.name for path in (PHOTOS / "train").iterdir())
-    folder = PHOTOS / "train" / wnids[label % len(wnids)]
-    lines = (folder / f"{folder.name}_boxes.txt").read_text().splitlines()
-    rows = (line.split("\t") for line in lines)
-    return [(folder / "images" / name, tuple(int(value) for value in box)) for name, *box in rows]
+    listed = read_split(PHOTOS / "wsol-metadata", "ILSVRC", "test")
+    known = {Path(name).name: place for place, name in enumerate(listed.ids)}
+    wnids = sorted(path.name for path in folder.iterdir())
+    found = []
+    for photo in sorted((folder / wnids[label % len(wnids)]).glob("ILSVRC2012_val_*")):
+        place = known[photo.name]
+        (x0, y0, x1, y1), (width, height) = listed.boxes[place][0], listed.sizes[place]
+        found.append((photo, (x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height)))
+    return found
 
 
 class Split:

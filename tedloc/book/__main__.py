@@ -42,13 +42,16 @@ def run(
 ) -> None:
     """Execute the book's notebooks, on a CPU two at a time where nothing is timed; their runs use all cores.
 
-    Chapters with a profile of their own (real photos) run when their data is there, and never for the smoke book.
+    Chapters with a profile of their own (real photos) are left out of the smoke book.
     parameters: of a notebook that is named by ``only``; of a whole book each chapter in its profile gets those it has.
     Stops at the first notebook that fails (``UserError``); those that are finished by then are kept.
     """
     profiles.get(profile)
     parameters = parameters or {}
-    groups = [[chapters.select(only)]] if only else chapters.in_order(chapters.contents())
+    listed = chapters.contents()
+    if kept.making():  # what is kept of one profile alone: its own chapters, or the book's
+        listed = [chapter for chapter in listed if chapter.profile == profile] or [c for c in listed if not c.profile]
+    groups = [[chapters.select(only)]] if only else chapters.in_order(listed)
     everything = [chapter for group in groups for chapter in group]
     if not only:
         known = set().union(*(chapter.parameters for chapter in everything))
@@ -64,9 +67,9 @@ def run(
                 print(f"{_label(chapter, values)}: up to date", flush=True)
                 left.skip(chapter.name)
                 continue
-            if not only and (why := _why_not(chapter, profile)):
-                chapters.leave_out(chapter, why)
-                print(f"{_label(chapter, values)}: left out. {why}", flush=True)
+            if not only and chapter.profile and profile == "smoke":
+                chapters.leave_out(chapter)
+                print(f"{_label(chapter, values)}: left out of the smoke book", flush=True)
                 left.skip(chapter.name)
                 continue
             waiting.append((chapter, values))
@@ -77,14 +80,6 @@ def _values(chapter: chapters.Chapter, profile: str, parameters: dict[str, Any],
     """The parameters of a chapter; named: it was asked for by its name."""
     own = {key: value for key, value in parameters.items() if key in chapter.parameters and not chapter.profile}
     return {"profile": chapter.profile or profile, **(parameters if named else own)}
-
-
-def _why_not(chapter: chapters.Chapter, profile: str) -> str | None:
-    """Why a chapter with a profile of its own has no place in the book of a profile, or None."""
-    if chapter.profile and profile == "smoke":
-        return f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`."
-    lacking = chapters.missing_data(chapter)
-    return f"{lacking} is not below `TEDLOC_DATA`." if lacking else None
 
 
 def _label(chapter: chapters.Chapter, values: dict[str, Any]) -> str:

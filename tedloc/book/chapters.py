@@ -23,14 +23,10 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 
 from tedloc import fingerprints, paths, profiles
 from tedloc.cost import bits, measured
-from tedloc.data import tiny_imagenet
 from tedloc.errors import UserError, choose
 from tedloc.fingerprints import digest
 from tedloc.runs import provenance
 from tedloc.training import devices
-
-# Profiles whose data not every machine has: their folder below paths.data(), and where it comes from.
-DATA_TO_FETCH = {"tiny-imagenet": (tiny_imagenet.FOLDER, "the official Tiny-ImageNet archive")}
 
 # The last cell that an executed notebook is given, and loses again: the modules of the package that it came to import.
 MODULES = "import sys\nprint(*sorted(name for name in sys.modules if name.split('.')[0] == 'tedloc'))"
@@ -230,22 +226,15 @@ def earlier_seconds(chapter: Chapter, profile: str) -> float | None:
     return story.get("seconds") if story.get("profile") == (chapter.profile or profile) else None
 
 
-def missing_data(chapter: Chapter) -> str | None:
-    """The name of the data that a chapter with its own profile lacks on this machine, or None."""
-    folder, origin = DATA_TO_FETCH.get(chapter.profile or "", (None, None))
-    return None if folder is None or (paths.data() / folder).is_dir() else f"`{folder}/` ({origin})"
-
-
-def leave_out(chapter: Chapter, why: str) -> None:
-    """Put a page in a chapter's place that says why it was not computed, so that the gap is not silent."""
-    title = chapter.title or chapter.name
+def leave_out(chapter: Chapter) -> None:
+    """Put a page in the place of a chapter with a profile of its own that says why the smoke book lacks it, so that the
+    gap is not silent."""
     text = (
-        f"# {title}\n\n```{{admonition}} Not computed in this build\n:class: attention\n{why}\n\n"
-        "With the data in place, this command computes the chapter:\n\n"
-        f"    TEDLOC_DATA=/path/to/data make book\n```\n"
+        f"# {chapter.title or chapter.name}\n\n```{{admonition}} Not computed in this build\n:class: attention\n"
+        f"This is the `smoke` book; the chapter belongs to the profile `{chapter.profile}`.\n```\n"
     )
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="not-computed")])
-    _write(chapter, page, {"left out": why})
+    _write(chapter, page, {"left out": "of the smoke book"})
 
 
 def error_in(executed: Path) -> str | None:

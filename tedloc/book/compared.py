@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from tedloc import paper, runs
+from tedloc import paper, paths, runs
 from tedloc.backbones import towers
 from tedloc.book import evidence, report
 from tedloc.book.evidence import HALF
-from tedloc.data import open_data
+from tedloc.data import at_hand, open_data
 from tedloc.errors import UserError
 from tedloc.methods import create
 from tedloc.methods.registry import METHODS
-from tedloc.metrics import baselines
+from tedloc.metrics import baselines, compact
 from tedloc.metrics.meter import LocalizationMeter
 from tedloc.runs import kept
 from tedloc.settings import Profile, as_record, dotted
@@ -136,14 +136,29 @@ def unseeing(
     profile: Profile, names: tuple[str, str, str]
 ) -> dict[str, tuple[LocalizationMeter, LocalizationMeter | None]]:
     """What knows nothing of the image, by the names given, on test and validation: the best centred box, its size
-    chosen on validation, the full-image box (test alone), and a centred Gaussian."""
+    chosen on validation, the full-image box (test alone), and a centred Gaussian. Where the photos are not on the
+    machine it is read from what is kept of it, and kept while evidence is made."""
+    file = paths.EVIDENCE / profile.name / "unseeing.xz"
+    if not at_hand(profile.data) and file.exists():
+        stored = compact.unpack(file.read_bytes())
+        return {name: (stored[f"test-{n}"], stored.get(f"val-{n}")) for n, name in enumerate(names)}
     grid, step = profile.evaluation.grid, profile.evaluation.step
     val, test = (open_data(profile.data, split) for split in ("val", "test"))
     size = baselines.centre_box(val.boxes, val.sizes, grid)
     centre = evidence.box_meter(size, test, grid), evidence.box_meter(size, val, grid)
     full = evidence.box_meter(baselines.FULL_IMAGE, test, grid), None
     gaussian = tuple(baselines.gaussian_meter(split, grid, step) for split in (test, val))
-    return dict(zip(names, (centre, full, gaussian), strict=True))
+    found = dict(zip(names, (centre, full, gaussian), strict=True))
+    if kept.making() and not profile.synthetic:
+        meters = {
+            f"{split}-{n}": meter
+            for n, pair in enumerate(found.values())
+            for split, meter in zip(("test", "val"), pair, strict=True)
+            if meter is not None
+        }
+        with paths.replacing(file) as scratch:
+            scratch.write_bytes(compact.pack(meters))
+    return found
 
 
 def read(found: Sequence[runs.Run]) -> bool:

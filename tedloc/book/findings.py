@@ -29,8 +29,9 @@ from tedloc.runs.run import Run
 from tedloc.settings import Profile
 
 SMOKE = "smoke"  # proves that everything runs; what it finds is never stored
-TITLES = {"aviary": "aviary (synthetic)", "tiny-imagenet": "tiny-imagenet (photos)"}  # every book has these columns,
-PAPERS = ("cub", "ilsvrc")  # and one for the paper's own data sets
+# Every book has these columns, and one for the paper's own data sets.
+TITLES = {"aviary": "aviary (synthetic)", "imagenette-small": "ILSVRC photos, 20 classes"}
+PAPERS = ("cub", "ilsvrc")
 
 
 def headline(
@@ -160,21 +161,22 @@ def origin(finding: Mapping[str, Any]) -> str:
 
 
 def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every claim of the findings once: chapter, title, name (its words), origin, own (a control of ours), images
-    (whether a data set decides it), and its verdict by profile. In the chapters' order.
+    """Every claim of the findings once: chapter that it belongs to, title of the one that judged it first, name (its
+    words), origin, own (a control of ours), images (whether a data set decides it), and its verdict by profile. In the
+    chapters' order.
 
     A stored claim that the book does not make any more is left out.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for finding in findings:
-        for chapter, story in finding["chapters"].items():
+        for story in finding["chapters"].values():
             for verdict in story["verdicts"]:
                 if (known := paper.claims().get(verdict["id"])) is None:
                     continue
                 claim = found.setdefault(
-                    (chapter, known.id),
+                    known.id,
                     {
-                        "chapter": chapter,
+                        "chapter": known.chapter,
                         "title": story["title"],
                         "name": known.text,
                         "origin": known.source,

@@ -18,7 +18,7 @@ from tedloc.data import open_data
 from tedloc.errors import UserError
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
-KINDS = {"aviary": "synthetic birds", "tiny-imagenet": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
+KINDS = {"aviary": "synthetic birds", "imagenette-small": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
 ROLES = {
     "ours": "TeD-Loc",
     "teacher": "its teacher, told the true class",

@@ -10,10 +10,7 @@ import pandas as pd
 
 from tedloc import paths
 
-FILES = {
-    name: paths.PACKAGE / "results" / f"fewer-bits-{name}.json"
-    for name in ("aviary", "tiny-imagenet", "imagenette-small")
-}
+FILES = {name: paths.PACKAGE / "results" / f"fewer-bits-{name}.json" for name in ("aviary", "imagenette-small")}
 
 
 def kept() -> dict[str, dict[str, Any]]:

@@ -113,6 +113,14 @@ def of_imagenet(name: str) -> bool:
     return getattr(import_module(DATASETS[name]), "OF_IMAGENET", False)
 
 
+def at_hand(settings: DataSettings) -> bool:
+    """False where nothing of the data set is on this machine, and what is kept of it may be read instead: its module
+    says so (``present``). What is there in part counts as there, so that opening it says what is missing."""
+    choose("data set", settings.name, DATASETS)
+    present = getattr(import_module(DATASETS[settings.name]), "present", None)
+    return present is None or present()
+
+
 @functools.lru_cache(maxsize=6)
 def open_data(settings: DataSettings, split: str) -> ImageSet:
     """One split of the data that the settings name."""

@@ -79,6 +79,11 @@ class ImagenetteImages(FileImages):
         return self.places
 
 
+def present() -> bool:
+    """Whether a folder of either subset is there, complete or not."""
+    return any((paths.data() / name).exists() for names in FOLDERS.values() for name in names)
+
+
 def open(
     split: str,
     *,

@@ -2,7 +2,6 @@
 
 DATASETS = {
     "aviary": "tedloc.data.aviary",
-    "tiny-imagenet": "tedloc.data.tiny_imagenet",
     "cub": "tedloc.data.cub",
     "ilsvrc": "tedloc.data.ilsvrc",
     "folder": "tedloc.data.folder",

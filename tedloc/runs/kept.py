@@ -6,10 +6,12 @@ each run its metrics and whether each image's box is right at every threshold (:
 which machine it was computed stands in it, and the book compares what it computes itself with it.
 
 A profile with ``live`` methods is read so: they alone, with the profile's own settings and in its first world, are
-computed; all else is read, and computed only in the first world and where nothing is kept.
+computed; all else is read, and computed only in the first world and where nothing is kept. Where the photos of a data
+set are not on the machine (``tedloc.data.at_hand``), what is kept is read for the live methods, too.
 """
 
 import functools
+import io
 import json
 import os
 import zipfile
@@ -22,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from tedloc import paths, profiles
+from tedloc.data import at_hand
 from tedloc.errors import UserError
 from tedloc.fingerprints import digest
 from tedloc.metrics import compact
@@ -68,7 +71,9 @@ class Kept(Run):
         raise self._lacks("maps")
 
     def log(self) -> pd.DataFrame:
-        raise self._lacks("log")
+        if (found := self._member("log.jsonl", optional=True)) is None:
+            raise self._lacks("log")
+        return pd.read_json(io.BytesIO(found), lines=True)
 
     def _lacks(self, what: str) -> UserError:
         return UserError(f"{self.folder.name} is kept without its {what}; compute the run to see them")
@@ -115,6 +120,8 @@ def keep(request: Request, run: Run) -> Path:
         stored.writestr(zipfile.ZipInfo("metrics.json"), json.dumps(metrics), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("changes.json"), json.dumps(changes(request)), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("meters.xz"), compact.pack(meters))
+        if (log := run.folder / "log.jsonl").exists():
+            stored.writestr(zipfile.ZipInfo("log.jsonl"), log.read_bytes(), zipfile.ZIP_DEFLATED)
     return place
 
 
@@ -135,7 +142,8 @@ def is_live(request: Request) -> bool:
     if live is None or making():
         return True
     own = profiles.PROFILES.get(request.profile.name)
-    return own is not None and request.method in live and request.profile == own() and request.seed == own().seeds[0]
+    asked = own is not None and request.method in live and request.profile == own()
+    return asked and request.seed == request.profile.seeds[0] and at_hand(request.profile.data)
 
 
 def read(request: Request) -> Kept | None:

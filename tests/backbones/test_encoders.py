@@ -42,7 +42,7 @@ def noise(count: int, height: int = 40, width: int = 50) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8))
 
 
-def classes(wnids: list[str] | None, name: str = "tiny-imagenet") -> FileImages:
+def classes(wnids: list[str] | None, name: str = "imagenette") -> FileImages:
     """An image set without images: HeadCam needs its classes only."""
     empty = np.zeros(0, dtype=np.int64)
     images = FileImages(name, "test", [], empty, [], empty.reshape(0, 2), wnids or [], paths.root())
@@ -320,10 +320,11 @@ def test_the_pretrained_head_names_real_photos(lite, shared, monkeypatch):
     from tedloc.data import open_split
 
     monkeypatch.setenv("TEDLOC_DATA", str(shared))
-    images = open_split("tiny-imagenet", "test", per_class=2)
+    images = open_split("imagenette", "test")
+    some = np.flatnonzero(np.diff(images.labels, prepend=-1))  # the first of each class
     cam = HeadCam(lite, images)
-    _, scores = cam.forward(cam.preprocess([images.image(index) for index in range(len(images))]))
-    assert (scores.argmax(1).numpy() == images.labels).mean() > 0.6
+    _, scores = cam.forward(cam.preprocess([images.image(index) for index in some]))
+    assert (scores.argmax(1).numpy() == images.labels[some]).mean() > 0.8
 
 
 def test_logits_are_the_mean_of_the_class_maps_and_match_the_network():

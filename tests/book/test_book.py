@@ -248,23 +248,37 @@ def test_an_error_that_only_papermill_noticed_is_found(tmp_path):
     assert chapters.error_in(tmp_path / "cell.ipynb") == "cell 0 raised an error"
 
 
-@pytest.mark.parametrize("profile, why", [("smoke", "This is the `smoke` book"), ("aviary", "`tiny-imagenet-200/`")])
-def test_a_chapter_on_data_that_is_not_here_says_so_on_its_page(checkout, capsys, profile, why):
-    checkout(["executed/tiny-imagenet/hello"], hello="print(1)")
-    book.run(profile)
+def test_a_chapter_of_its_own_profile_says_on_its_page_that_the_smoke_book_lacks_it(checkout, capsys):
+    checkout(["executed/imagenette-small/hello"], hello="print(1)")
+    book.run("smoke")
     (chapter,) = chapters.contents()
-    assert chapter.name == "tiny-imagenet/hello" and chapter.profile == "tiny-imagenet"
+    assert chapter.name == "imagenette-small/hello" and chapter.profile == "imagenette-small"
     (cell,) = nbformat.read(chapter.executed, as_version=4).cells
-    assert why in cell.source and "Not computed" in cell.source
+    assert "This is the `smoke` book" in cell.source and "Not computed" in cell.source
     assert "left out" in capsys.readouterr().out
 
 
-def test_a_chapter_of_its_own_profile_runs_where_its_data_is(checkout):
-    root = checkout(["executed/tiny-imagenet/hello"], hello="print(profile)")
-    (root / "data" / "tiny-imagenet-200").mkdir(parents=True)
+def test_a_chapter_of_its_own_profile_is_executed_in_it(checkout):
+    checkout(["executed/imagenette-small/hello"], hello="print(profile)")
     book.run("aviary")
     (chapter,) = chapters.contents()
-    assert nbformat.read(chapter.executed, as_version=4).cells[-1].outputs[0].text == "tiny-imagenet\n"
+    assert nbformat.read(chapter.executed, as_version=4).cells[-1].outputs[0].text == "imagenette-small\n"
+
+
+@pytest.mark.parametrize(
+    "profile, expected", [("aviary", {"main": "aviary"}), ("imagenette-small", {"other": "imagenette-small"})]
+)
+def test_evidence_of_a_profile_comes_from_its_own_chapters_or_else_from_the_books(
+    checkout, monkeypatch, profile, expected
+):
+    checkout(["executed/main", "executed/imagenette-small/other"], main="1", other="1")
+    ran = {}
+    monkeypatch.setattr(
+        book, "_execute", lambda waiting, left: ran.update({c.notebook: v["profile"] for c, v in waiting})
+    )
+    monkeypatch.setenv("TEDLOC_EVIDENCE", "make")
+    book.run(profile, force=True)
+    assert ran == expected
 
 
 @pytest.mark.parametrize(

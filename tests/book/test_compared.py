@@ -76,7 +76,7 @@ def test_a_row_gives_its_runs_values_by_its_route_or_says_what_is_lacking(small_
 
 def test_the_second_clip_changes_texts_and_teacher_of_the_aviary_alone():
     assert set(compared.hard_clip(profiles.get("smoke")).values()) == {"aviary/clip-hard"}
-    assert compared.hard_clip(profiles.get("tiny-imagenet")) == {}
+    assert compared.hard_clip(profiles.get("imagenette-small")) == {}
     assert compared.hard_clip(profiles.get("aviary", {"anchors.text": "minilm"})) == {}
     both = {"anchors.text": "aviary/clip", "pseudo_labels.clip": "aviary/clip"}
     assert compared.hard_clip(profiles.get("cub", both)) == {}  # no aviary, no families
@@ -90,7 +90,7 @@ def test_worlds_without_a_hard_clip_are_left_out_unless_their_results_are_kept(m
     assert [request.seed for request in compared.with_towers(asked)] == [0]
     monkeypatch.setattr(compared.kept, "holds", lambda request: request.seed == 1)
     assert [request.seed for request in compared.with_towers(asked)] == [0, 1]
-    photos = profiles.get("tiny-imagenet")  # no tower of the aviary's
+    photos = profiles.get("imagenette-small")  # no tower of the aviary's
     assert len(compared.with_towers(runs.grid(photos))) == len(photos.seeds)
 
 
@@ -98,7 +98,7 @@ def test_the_first_world_stands_beside_the_mean_over_the_others():
     found = [SimpleNamespace(metrics={"provenance": {"seed": w}}, value=v) for w, v in enumerate((9.0, 2.0, 4.0))]
     cells = compared.over_worlds(profiles.get("aviary"), found, "A", lambda run: run.value)
     assert cells == {("A", "mean ± sd"): "3.0 ± 1.4 (n=2)", ("A", "world 0"): "9.0"}
-    cells = compared.over_worlds(profiles.get("tiny-imagenet"), found, "A", lambda run: run.value)
+    cells = compared.over_worlds(profiles.get("imagenette-small"), found, "A", lambda run: run.value)
     assert cells == {("A", "mean ± sd"): "5.0 ± 3.6 (n=3)"}
 
 

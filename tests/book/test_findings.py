@@ -56,7 +56,7 @@ def built(tmp_path, monkeypatch):
         (tmp_path / "notebooks").mkdir(exist_ok=True)
         tags = ' tags=["remove-input", "reads-other-chapters"]' if name == "what_holds" else ""
         (tmp_path / "notebooks" / f"{name}.py").write_text(f"# %% [markdown]\n# # T\n\n# %%{tags}\n1\n")
-    listed = ("what_holds", "main_results", "ablation", "tiny-imagenet/main_results")
+    listed = ("what_holds", "main_results", "ablation", "imagenette-small/main_results")
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n" + "".join(f"  - file: executed/{name}\n" for name in listed)
@@ -86,7 +86,7 @@ def execute_all(built) -> None:
     main = report.comparison(CELLS, data=HEADLINE)
     execute(built["main_results"], "aviary", main, report.verdicts([BETTER, CONTROL]))
     execute(built["ablation"], "aviary", report.verdicts([LESS]))
-    chapters.leave_out(built["tiny-imagenet/main_results"], "no photos")
+    chapters.leave_out(built["imagenette-small/main_results"])
 
 
 def test_headline_gives_mean_deviation_and_number_of_seeds_and_leaves_out_what_was_not_run():
@@ -136,17 +136,17 @@ def test_nothing_stale_incomplete_or_meaningless_is_recorded(built):
 
 
 def test_recording_one_profile_keeps_what_was_stored_of_another(built):
-    execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([BETTER]))
-    assert findings.record() == ["tiny-imagenet"]
+    execute(built["imagenette-small/main_results"], "imagenette-small", report.verdicts([BETTER]))
+    assert findings.record() == ["imagenette-small"]
     execute_all(built)
-    assert findings.record() == ["aviary"] and set(findings.kept()) == {"aviary", "tiny-imagenet"}
+    assert findings.record() == ["aviary"] and set(findings.kept()) == {"aviary", "imagenette-small"}
 
 
 def test_a_page_that_reads_others_comes_last_and_changes_with_them(built):
     reader, other = built["what_holds"], built["ablation"]
     assert list(built)[0] == "what_holds" and chapters.in_order(list(built.values()))[-1] == [reader]
     prints = [[chapters.fingerprint(chapter, {}, ()) for chapter in (reader, other)]]
-    elsewhere = chapters.RESULTS / "tiny-imagenet.json"
+    elsewhere = chapters.RESULTS / "imagenette-small.json"
     for change in (lambda: execute_all(built), findings.record, lambda: elsewhere.write_text("{}")):
         change()
         prints.append([chapters.fingerprint(chapter, {}, ()) for chapter in (reader, other)])
@@ -166,13 +166,13 @@ def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(built):
     execute_all(built)
     worse = told("over-teacher", False, "−1 point").to_json()
     chapter = STORY | {"title": "Photos", "verdicts": [worse]}
-    photos = {"profile": "tiny-imagenet", "chapters": {"main_results": chapter}}
-    both = findings.computed("aviary") | {"tiny-imagenet": photos}
+    photos = {"profile": "imagenette-small", "chapters": {"main_results": chapter}}
+    both = findings.computed("aviary") | {"imagenette-small": photos}
     claims = findings.claims(both.values())
     assert [(claim["name"], claim["origin"], claim["own"]) for claim in claims] == [
         (each.claim.text, each.claim.source, each is CONTROL) for each in (BETTER, CONTROL, LESS)
     ]
-    columns = {"birds": ["aviary"], "photos": ["tiny-imagenet"], "the paper's": ["cub", "ilsvrc"]}
+    columns = {"birds": ["aviary"], "photos": ["imagenette-small"], "the paper's": ["cub", "ilsvrc"]}
     cells = findings.claims_table(claims, columns, both).cells
     assert list(cells.iloc[0]) == ["holds\n+2 points. On birds", "does not hold\n−1 point. On birds", "not run here"]
     assert list(cells.iloc[2]) == ["does not hold\n−3. On birds", "–", "not run here"]
@@ -198,12 +198,15 @@ def two_profiles() -> dict[str, dict]:
         known = [told(one.claim.id, value, "e").to_json() for one, value in zip(tested, holds, strict=True)]
         return {"profile": profile, "chapters": {"main_results": STORY | {"title": "T", "verdicts": known}}}
 
-    return {"aviary": finding("aviary", True, False, True), "tiny-imagenet": finding("tiny-imagenet", True, True, True)}
+    return {
+        "aviary": finding("aviary", True, False, True),
+        "imagenette-small": finding("imagenette-small", True, True, True),
+    }
 
 
 def test_what_holds_everywhere_and_what_is_refuted_is_told_by_name():
     found = two_profiles()
-    claims, both = findings.claims(found.values()), ["aviary", "tiny-imagenet"]
+    claims, both = findings.claims(found.values()), ["aviary", "imagenette-small"]
     assert findings.everywhere(claims, both) == [BETTER.claim.text]
     assert findings.everywhere(claims, both[:1]) == []  # one profile is not everywhere
     assert findings.everywhere(claims, [*both, "cub"]) == []
@@ -226,18 +229,20 @@ def test_a_stored_claim_that_the_book_does_not_make_any_more_is_left_out():
 
 
 def test_the_page_shows_what_is_computed_here_and_else_what_is_kept(built):
-    execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([CONTROL]))
+    execute(built["imagenette-small/main_results"], "imagenette-small", report.verdicts([CONTROL]))
     findings.record()
-    execute(built["tiny-imagenet/main_results"], "tiny-imagenet", report.verdicts([BETTER]))
+    execute(built["imagenette-small/main_results"], "imagenette-small", report.verdicts([BETTER]))
     execute(built["main_results"], "smoke", report.verdicts([BETTER]))
     found = findings.at_hand("smoke")
-    assert "recorded" not in found["tiny-imagenet"] and findings.claims([found["tiny-imagenet"]])[0]["own"] is False
-    built["tiny-imagenet/main_results"].executed.unlink()
+    assert (
+        "recorded" not in found["imagenette-small"] and findings.claims([found["imagenette-small"]])[0]["own"] is False
+    )
+    built["imagenette-small/main_results"].executed.unlink()
     found = findings.at_hand("smoke")
-    assert "recorded" in found["tiny-imagenet"] and set(found) == {"smoke", "tiny-imagenet"}
+    assert "recorded" in found["imagenette-small"] and set(found) == {"smoke", "imagenette-small"}
     assert list(findings.page_columns("smoke", found).values()) == [
         ["smoke"],
         ["aviary"],
-        ["tiny-imagenet"],
+        ["imagenette-small"],
         ["cub", "ilsvrc"],
     ]

@@ -143,6 +143,6 @@ def test_proposals_are_computed_once(monkeypatch):
 
 
 def test_an_encoder_without_attention_sends_for_a_vit():
-    lacking = DiPS(profiles.get("tiny-imagenet")).lacks()
+    lacking = DiPS(profiles.get("imagenette-small")).lacks()
     assert lacking is None or lacking == "a ViT such as timm/vit_small_patch16_224.dino (model hub)"
     assert DiPS(profiles.get("aviary")).lacks() is None

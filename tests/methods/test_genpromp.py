@@ -305,5 +305,5 @@ def test_a_damaged_stable_diffusion_folder_is_refused_in_a_sentence(stable, tmp_
 
 def test_without_weights_the_method_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv("TEDLOC_DATA", str(tmp_path))
-    for name in ("cub", "tiny-imagenet"):
+    for name in ("cub", "imagenette-small"):
         assert "Stable Diffusion v1" in create("genpromp", profiles.get(name)).lacks()

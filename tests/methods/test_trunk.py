@@ -16,7 +16,7 @@ from tedloc.training.distributed import Draws
 METHODS = ("psol", "bas", "da-wsol")
 WHOLE = {f"methods.{name}.whole": True for name in METHODS}
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 1} | WHOLE)
-PHOTOS = override(profiles.get("tiny-imagenet"), {"encoder.weights": "random"})
+PHOTOS = override(profiles.get("imagenette-small"), {"encoder.weights": "random"})
 
 
 def encoder():

@@ -17,7 +17,7 @@ from tedloc.runs import execute, schedule
 from tedloc.settings import override
 
 PROFILE = override(profiles.get("smoke"), {"data.per_class": 2, "evaluation.keep_maps": 5})
-# head-cam needs a classifier of ImageNet: test_encoders.py and test_tiny_imagenet.py have one
+# head-cam needs a classifier of ImageNet: test_encoders.py and test_imagenette.py have one
 AVIARY_METHODS = [name for name in METHODS if create(name, PROFILE).applies() and not create(name, PROFILE).lacks()]
 
 
@@ -163,7 +163,7 @@ def test_the_train_command_writes_the_metrics_it_prints(tmp_path, capsys):
         (["--profile", "smoke", "--method", "camm"], "unknown method 'camm'"),
         (["--profile", "smoke", "--encoder.name", "resnet"], "resnet"),
         (["--profile", "smoke", "--data.per-class", "2", "--anchors.orthogonaliser", "gram"], "orthogonaliser"),
-        (["--profile", "tiny-imagenet"], "TEDLOC_DATA"),
+        (["--profile", "imagenette-small"], "TEDLOC_DATA"),
     ],
 )
 def test_a_wrong_request_ends_in_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch, tmp_path):
