@@ -27,18 +27,16 @@ profile = "smoke"
 settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
-import html
 import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import Markdown
 from matplotlib.patches import Rectangle
-from myst_nb import glue
 
 from tedloc import plots, profiles, runs
-from tedloc.book import compared, embedded, evidence, illustrations, localized, report
+from tedloc.book import compared, evidence, illustrations, localized, report
 from tedloc.data import open_data
 from tedloc.methods import pseudo_label_quality as quality
 
@@ -248,30 +246,3 @@ plt.show()
 
 # %% [markdown]
 # How TeD-Loc gets its map, and why it needs no class for it, is the next chapter: [The method](method.ipynb).
-
-# %% tags=["remove-cell"]
-# For the book's first page: the picture above with its words, and the headline numbers.
-alt = (
-    f"A test image, “{name}”, with its true box, and the same image under four maps: CAM "
-    f"(IoU {shown[PLAIN].iou(SHOWN):.2f}), {TOLD} ({shown[TOLD].iou(SHOWN):.2f}), "
-    f"{GUESSED} ({shown[GUESSED].iou(SHOWN):.2f}) and TeD-Loc ({shown[OURS].iou(SHOWN):.2f})."
-)
-picture = embedded.picture(plots.picture(main))
-glue("problem-picture", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{picture}">'), display=False)
-HEADLINES = {
-    "TeD-Loc": frame.loc[OURS, "MaxBoxAcc (%)"],
-    f"its teacher, {'CLIP-ES, ' if clip else ''}told the class": frame.loc[TOLD, "MaxBoxAcc (%)"],
-    "a classifier's map (CAM)": frame.loc[PLAIN, "MaxBoxAcc (%)"],
-    "one box in the centre": report.number(centre),
-}
-cards = "".join(
-    f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value.split(' (')[0])} %</dd></div>"
-    for words, value in HEADLINES.items()
-)
-caution = "" if P.meaningful else " The smoke profile's numbers mean nothing."
-note = f"Boxes that overlap the true one by at least half (MaxBoxAcc, best threshold). {report.badge(on)}.{caution}"
-glue(
-    "headline",
-    HTML(f'<dl class="headline">{cards}</dl><p class="headline-note">{html.escape(note)}</p>'),
-    display=False,
-)

@@ -161,9 +161,9 @@ def origin(finding: Mapping[str, Any]) -> str:
 
 
 def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every claim of the findings once: chapter that it belongs to, title of the one that judged it first, name (its
-    words), origin, own (a control of ours), images (whether a data set decides it), and its verdict by profile. In the
-    chapters' order.
+    """Every claim of the findings once, in the chapters' order: id, chapter that it belongs to, title of the one that
+    judged it first, name (its words), origin, own (a control of ours), images (whether a data set decides it), and its
+    verdict by profile.
 
     A stored claim that the book does not make any more is left out.
     """
@@ -176,6 +176,7 @@ def claims(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 claim = found.setdefault(
                     known.id,
                     {
+                        "id": known.id,
                         "chapter": known.chapter,
                         "title": story["title"],
                         "name": known.text,

@@ -63,10 +63,11 @@ def test_every_part_of_the_diagram_leads_to_a_public_name():
     assert len(ids) == len(set(ids))
 
 
-def test_the_first_page_borrows_what_the_problem_chapter_glues():
-    source = (ROOT / "notebooks" / "problem.py").read_text()
-    borrowed = re.findall(r"```\{glue\} (\S+)\n:doc: executed/problem.ipynb", (BOOK / "intro.md").read_text())
-    assert set(borrowed) == set(re.findall(r'glue\(\s*"([^"]+)"', source)) == {"problem-picture", "headline"}
+def test_the_first_page_borrows_what_the_five_minutes_glue():
+    source = (ROOT / "notebooks" / "five_minutes.py").read_text()
+    borrowed = re.findall(r"```\{glue\} (\S+)\n:doc: executed/five_minutes.ipynb", (BOOK / "intro.md").read_text())
+    glued = re.findall(r'glue\(\s*"([^"]+)"', source)
+    assert sorted(borrowed) == sorted(glued) == ["first-figure", "first-sentences", "first-verdicts"]
 
 
 def test_the_first_page_lists_every_chapter_once():
@@ -78,9 +79,10 @@ def test_the_first_page_lists_every_chapter_once():
     assert {re.sub(r"\.(md|ipynb)$", "", link) for link in linked} == set(listed) - {"bibliography"} - api_pages
 
 
-def test_the_book_begins_with_the_problem_and_the_method():
+def test_the_book_begins_with_five_minutes_the_problem_and_the_method():
     parts = yaml.safe_load((BOOK / "_toc.yml").read_text())["parts"]
-    assert [chapter["file"] for chapter in parts[0]["chapters"]][:2] == ["executed/problem", "executed/method"]
+    first = [chapter["file"] for chapter in parts[0]["chapters"]][:3]
+    assert first == [f"executed/{name}" for name in ("five_minutes", "problem", "method")]
     assert {chapter.notebook for chapter in chapters.contents()} >= {"problem", "method"}
 
 

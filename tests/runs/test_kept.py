@@ -36,7 +36,7 @@ def test_what_is_kept_gives_every_metric_of_the_run_and_is_small(monkeypatch):
     computed = stored.meter("pred").compute(val=stored.meter("pred", "val"))
     assert computed == {name: run.route("pred")[name] for name in computed} and "Top-1 Loc" in computed
     assert kept.file(request).stat().st_size < 20_000
-    for reader in (stored.per_image, stored.maps, stored.log):
+    for reader in (stored.per_image, stored.maps):
         with pytest.raises(UserError, match=r"cam-0-\w+.zip is kept without its"):
             reader()
 
@@ -89,3 +89,18 @@ def test_a_damaged_file_is_named(monkeypatch):
         kept.of(request)
     with pytest.raises(UserError, match="is damaged"):
         _ = kept.Kept(kept.file(request)).changes  # and not: its changes were not kept
+
+
+def test_where_the_photos_are_not_a_live_method_is_read_too(monkeypatch):
+    photos = profiles.get("imagenette-small")
+    (request,) = runs.grid(photos, seeds=photos.seeds[:1])
+    assert kept.is_live(request) == kept.at_hand(photos.data)
+    for there in (True, False):
+        monkeypatch.setattr(kept, "at_hand", lambda data, there=there: there)
+        assert kept.is_live(request) == there
+
+
+def test_the_log_of_a_training_is_kept_with_it(monkeypatch):
+    (request,) = runs.grid(LIVE, seeds=(0,))
+    (run,) = made(monkeypatch, [request])
+    assert kept.of(request).log().equals(run.log())
