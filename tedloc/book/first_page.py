@@ -21,8 +21,8 @@ ROLES = {  # of a row of the main results -> as a newcomer reads it; a role of m
 }
 CLAIMS = {  # id -> in few words
     "over-teacher": "it localizes better than the maps that it learns from",
-    "over-cam": "… better than a classifier's map (CAM)",
     "best-maxboxacc": "… better than every other method",
+    "best-top-1-loc": "… with the right class, too",
     "over-clip": "it classifies better than CLIP without training",
     "adding-p-cl": "the patch loss helps localization",
     "adding-i-cl": "the image loss helps on top",

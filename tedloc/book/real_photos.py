@@ -15,13 +15,16 @@ from tedloc.methods import create
 from tedloc.metrics import verdicts
 from tedloc.metrics.verdicts import Difference, Side
 from tedloc.runs.run import Run
-from tedloc.settings import Profile
+from tedloc.settings import Profile, override
 
 TEACHERS = ("head-cam", "cam", "grad-cam", "ddt", "c2am")  # those that need no hub
-PHOTOS = (30, 100)  # training photos a class, beside the profile's own number
+FEW = 100  # training photos a class
+PHOTOS = (30, FEW)  # beside the profile's own number
 SIZES = (224, 320)  # pixels of the encoder's input
 ENCODERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 ANCHORS = ("qr_rows", "none", "random")
+TERMS = {"L_KD": "kd", "P_CL": "patch", "I_CL": "image"}
+LOSSES = ("L_KD", "L_KD + P_CL", "L_KD + P_CL + I_CL", "P_CL + I_CL")  # Table 2's rows, and all but the first term
 WORDS = {True: "better", False: "worse", None: "cannot be decided"}
 
 
@@ -48,27 +51,26 @@ class Variant:
 
 
 def variants(profile: Profile) -> list[Variant]:
-    """By teacher, number of training photos, input size and encoder; the profile itself stands in every group."""
-    e, own = profile.encoder, profile.pseudo_labels.teacher
+    """By teacher, number of training photos, input size and, with :data:`FEW` photos a class since every encoder needs
+    embeddings of its own, by encoder. The profile itself stands in every group but the last."""
+    few = override(profile, {"data.per_class": FEW})
+    teachers = {name: create(name, profile).title for name in TEACHERS}
+    photos = {n: "all" if n is None else f"{n}" for n in (*PHOTOS, profile.data.per_class)}
+    sizes = {size: f"{size} x {size} pixels" for size in SIZES}
+    encoders = {name: name.replace("efficientnet-lite", "EfficientNet-Lite") for name in ENCODERS}
     groups = {
-        "teacher": ("pseudo_labels__teacher", own, {name: create(name, profile).title for name in TEACHERS}),
-        "training photos a class": (
-            "data__per_class",
-            profile.data.per_class,
-            {n: "all" if n is None else f"{n}" for n in (*PHOTOS, profile.data.per_class)},
-        ),
-        "input": ("encoder__image_size", e.image_size, {size: f"{size} x {size} pixels" for size in SIZES}),
-        "encoder": (
-            "encoder__name",
-            e.name,
-            {name: name.replace("efficientnet-lite", "EfficientNet-Lite") for name in ENCODERS},
-        ),
+        "teacher": (profile, "pseudo_labels__teacher", teachers),
+        "training photos a class": (profile, "data__per_class", photos),
+        "input": (profile, "encoder__image_size", sizes),
+        f"encoder, {FEW} photos a class": (few, "encoder__name", encoders),
     }
-    return [
-        Variant(group, label, runs.grid(profile, routes=("g",), **{setting: value}), value == usual)
-        for group, (setting, usual, values) in groups.items()
-        for value, label in values.items()
-    ]
+    own = runs.grid(profile, routes=("g",))
+    found = []
+    for group, (base, setting, values) in groups.items():
+        for value, label in values.items():
+            asked = runs.grid(base, routes=("g",), **{setting: value})
+            found.append(Variant(group, label, asked, asked == own))
+    return found
 
 
 def requests(found: Sequence[Variant]) -> dict[str, list[runs.Request]]:
@@ -95,7 +97,7 @@ def against_teachers(
 ) -> tuple[pd.DataFrame, dict[str, Difference]]:
     """One line a variant: teacher's and TeD-Loc's MaxBoxAcc, the difference and its verdict, the same at thresholds
     carried over from validation, and Top-1 CL of both. And the differences by name. Verdicts are corrected for all
-    variants; the profile itself, which stands in every group, is counted once."""
+    variants; one that stands in several groups is counted once."""
     pairs = {each.name: sides(each, collected) for each in found}
     val = {each.name: sides(each, collected, "val") for each in found}
     gaps = {name: verdicts.difference(*pair) for name, pair in pairs.items()}
@@ -103,12 +105,11 @@ def against_teachers(
         name: verdicts.difference(*pair, f"{evidence.HALF} (val threshold)", val=val[name])
         for name, pair in pairs.items()
     }
-    own = next(each.name for each in found if each.own)
-    tested = [each.name for each in found if not each.own or each.name == own]
-    decided = dict(zip(tested, verdicts.decide([[gaps[name]] for name in tested]), strict=True))
+    alike = {tuple(each.requests): each.name for each in found}  # what stands in several groups is counted once
+    decided = dict(zip(alike, verdicts.decide([[gaps[name]] for name in alike.values()]), strict=True))
     lines = {}
     for each in found:
-        (ours, theirs), (holds, p) = pairs[each.name], decided[own if each.own else each.name]
+        (ours, theirs), (holds, p) = pairs[each.name], decided[tuple(each.requests)]
         lines[each.group, each.label + (" (profile)" if each.own else "")] = {
             "teacher": mean(theirs, evidence.HALF),
             "TeD-Loc": report.measured(evidence.values(ours, evidence.HALF)),
@@ -168,3 +169,15 @@ def subsets(side: Side, classes: Mapping[str, Sequence[str]]) -> dict[str, dict[
 def anchors(profile: Profile) -> dict[str, list[runs.Request]]:
     """TeD-Loc with each kind of anchors of :data:`ANCHORS`, scored by both of its maps."""
     return {kind: runs.grid(profile, routes=("g", "anchor-true"), anchors__orthogonaliser=kind) for kind in ANCHORS}
+
+
+def losses(profile: Profile) -> dict[str, list[runs.Request]]:
+    """TeD-Loc trained with each combination of :data:`LOSSES`; a term that is left out has the weight 0."""
+    return {
+        name: runs.grid(
+            profile,
+            routes=("g", "anchor-true"),
+            **{f"loss__{field}": 0.0 for term, field in TERMS.items() if term not in name},
+        )
+        for name in LOSSES
+    }

@@ -159,7 +159,7 @@ def test_the_book_runs_such_a_page_after_all_others(built, monkeypatch):
     ran = []
     monkeypatch.setattr(book, "_execute", lambda waiting, left: ran.append([chapter.name for chapter, _ in waiting]))
     book.run("aviary")
-    assert ran == [["main_results", "ablation"], ["what_holds"]]
+    assert ran == [["main_results", "ablation", "imagenette-small/main_results"], ["what_holds"]]
 
 
 def test_claims_of_two_profiles_share_a_row_and_what_was_not_run_says_so(built):

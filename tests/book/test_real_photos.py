@@ -40,10 +40,10 @@ def collected(monkeypatch):
     return variants, found
 
 
-def test_every_group_holds_the_profile_itself_once():
+def test_every_group_but_the_encoders_holds_the_profile_itself_once():
     variants = real_photos.variants(PHOTOS)
-    groups = {each.group for each in variants}
-    assert len(groups) == 4 and sum(each.own for each in variants) == 4
+    groups = list(dict.fromkeys(each.group for each in variants))
+    assert len(groups) == 4 and [each.group for each in variants if each.own] == groups[:3]
     own = [each.requests for each in variants if each.own]
     assert all(requests == own[0] for requests in own)
     assert all(len(each.requests) == len(PHOTOS.seeds) for each in variants)
@@ -52,7 +52,11 @@ def test_every_group_holds_the_profile_itself_once():
 def test_what_is_varied_differs_from_the_profile_in_one_setting():
     for each in real_photos.variants(PHOTOS):
         changed = kept.changes(dataclasses.replace(each.requests[0], routes=()))
-        assert len(changed) == (0 if each.own else 1), (each.name, changed)
+        changed = {
+            name: value for name, value in changed.items() if not name.startswith("methods.")
+        }  # the teacher's own
+        changed.pop("data.per_class", None) if each.group.startswith("encoder") else None
+        assert len(changed) == (0 if each.own or each.label == "EfficientNet-Lite0" else 1), (each.name, changed)
 
 
 def test_a_difference_is_of_tedloc_and_the_teacher_that_taught_it(collected):
