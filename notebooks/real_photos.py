@@ -20,7 +20,7 @@
 # the answer is about this setting.
 
 # %% tags=["parameters"]
-profile = "imagenette-small"
+profile = "smoke"
 settings = {}  # changes to the profile by dotted name: {"optimiser.epochs": 5}
 
 # %% tags=["remove-input"]
@@ -115,8 +115,8 @@ Markdown(
 labels = compared.rows(P)
 shown = runs.collect_named({row.label: row.requests(P, P.seeds) for row in labels if not row.lacks})
 sides = {row.label: evidence.meters(shown[row.label], row.route) for row in labels if not row.lacks}
-blind = compared.unseeing(P, report.UNSEEN)
-sides |= {name: {seed: blind[name][0] for seed in mine} for name in report.UNSEEN}
+blind = {seed: compared.unseeing(P.in_world(seed), report.UNSEEN) for seed in mine}
+sides |= {name: {seed: blind[seed][name][0] for seed in mine} for name in report.UNSEEN}
 parts = real_photos.subsets(mine, imagenette.SUBSETS)
 images = {name: int(next(iter(part.values())).sum()) for name, part in parts.items()}
 apart = {}

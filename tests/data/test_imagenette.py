@@ -14,7 +14,7 @@ from miniature import pack, use
 
 from conftest import ROOT
 from tedloc import profiles
-from tedloc.data import fetching, imagenette, open_data, open_split
+from tedloc.data import at_hand, fetching, imagenette, open_data, open_split
 from tedloc.data.files import rank, unreadable_list
 from tedloc.errors import UserError
 from tedloc.methods import create
@@ -98,6 +98,15 @@ def both(root: Path, monkeypatch, suffix: str, size: tuple[int, int]) -> Path:
     write_metadata(root)
     use(root, monkeypatch)
     return root
+
+
+def test_photos_count_as_there_when_any_folder_of_theirs_is_so_that_half_of_them_is_an_error(tmp_path, monkeypatch):
+    use(tmp_path, monkeypatch)
+    assert not at_hand(DataSettings(name="imagenette")) and at_hand(DataSettings(name="aviary"))
+    (tmp_path / "imagewoof2").mkdir()
+    assert at_hand(DataSettings(name="imagenette"))
+    with pytest.raises(UserError, match="no Imagenette at"):
+        open_split("imagenette", "test")
 
 
 def splits(**settings) -> dict[str, imagenette.ImagenetteImages]:
