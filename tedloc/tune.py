@@ -153,6 +153,14 @@ def on_edge(profile: Profile, method: str, best: Mapping[str, Any]) -> list[str]
     return [name for name, each in grids.items() if len(each) > 2 and best.get(name) in (min(each), max(each))]
 
 
+def edges(profile: Profile) -> dict[str, list[str]]:
+    """:func:`on_edge` of the best recorded trial of every method that has trials on record."""
+    trials = pd.read_csv(paths.TUNING / f"{profile.name}.csv")
+    best = trials.sort_values("criterion", ascending=False, kind="stable").drop_duplicates("method").sort_index()
+    found = zip(best["method"], best["settings"], strict=True)
+    return {method: on_edge(profile, method, json.loads(settings)) for method, settings in found}
+
+
 def record(profile: Profile, method: str, found: pd.DataFrame) -> None:
     """Keep the trials of a method in the package's record of the profile."""
     file = paths.TUNING / f"{profile.name}.csv"
