@@ -138,7 +138,13 @@ def imagenette() -> Profile:
     for the cache. On one CPU thread, reckoned from 200 photos: features half an hour, teacher's maps 10 minutes, then
     12 minutes a seed for TeD-Loc. A GPU is for this.
     """
-    return replace(tiny_imagenet(), name="imagenette", data=DataSettings(name="imagenette"))
+    return replace(
+        tiny_imagenet(),
+        name="imagenette",
+        data=DataSettings(name="imagenette"),
+        optimiser=OptimiserSettings(epochs=2),
+        max_epochs=2,
+    )
 
 
 def imagenette_small() -> Profile:
