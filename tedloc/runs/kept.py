@@ -10,6 +10,7 @@ computed; all else is read, and computed only in the first world and where nothi
 """
 
 import functools
+import io
 import json
 import os
 import zipfile
@@ -68,7 +69,9 @@ class Kept(Run):
         raise self._lacks("maps")
 
     def log(self) -> pd.DataFrame:
-        raise self._lacks("log")
+        if (found := self._member("log.jsonl", optional=True)) is None:
+            raise self._lacks("log")
+        return pd.read_json(io.BytesIO(found), lines=True)
 
     def _lacks(self, what: str) -> UserError:
         return UserError(f"{self.folder.name} is kept without its {what}; compute the run to see them")
@@ -115,6 +118,8 @@ def keep(request: Request, run: Run) -> Path:
         stored.writestr(zipfile.ZipInfo("metrics.json"), json.dumps(metrics), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("changes.json"), json.dumps(changes(request)), zipfile.ZIP_DEFLATED)
         stored.writestr(zipfile.ZipInfo("meters.xz"), compact.pack(meters))
+        if (log := run.folder / "log.jsonl").exists():
+            stored.writestr(zipfile.ZipInfo("log.jsonl"), log.read_bytes(), zipfile.ZIP_DEFLATED)
     return place
 
 
