@@ -126,9 +126,22 @@ def test_the_small_settings_are_the_best_of_the_recorded_trials(method):
     searches = 2 if method in ("ts-cam", "scm", "lctr", "catr") else 1  # of these every trial of both is recorded
     assert len(trials) == (min(searches * tune.TRIALS, len(trials)) if made.search() else 0)
     if made.search():
-        best = json.loads(trials.sort_values("criterion", ascending=False, kind="stable")["settings"].iloc[0])
-        for name, value in best.items():
-            thing = made.profile if made.own is None else made.own
-            for part in name.removeprefix(f"methods.{made.base_name}.").split("."):
-                thing = getattr(thing, part)
-            assert thing == (tuple(value) if isinstance(value, list) else value), name
+        holds_the_best(made, trials)
+
+
+def holds_the_best(made, trials):
+    """The method's settings are those of the best trial."""
+    best = json.loads(trials.sort_values("criterion", ascending=False, kind="stable")["settings"].iloc[0])
+    for name, value in best.items():
+        thing = made.profile if made.own is None else made.own
+        for part in name.removeprefix(f"methods.{made.base_name}.").split("."):
+            thing = getattr(thing, part)
+        assert thing == (tuple(value) if isinstance(value, list) else value), name
+
+
+def test_on_photos_each_method_that_needs_no_hub_has_the_best_of_its_recorded_trials():
+    record, photos = pd.read_csv(paths.TUNING / "imagenette-small.csv"), profiles.get("imagenette-small")
+    assert set(record["method"]) == {"tedloc", "cam", "ddt:whitened", "psol", "c2am", "da-wsol", "bas"}
+    for method, trials in record.groupby("method"):
+        holds_the_best(create(method, photos), trials)
+        assert set(tune.edges(photos)) == set(record["method"])

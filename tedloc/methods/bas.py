@@ -99,7 +99,7 @@ class BAS(FineTunedTrunk):
         "CUB": BASSettings(width=512, top=200, optimiser=OptimiserSettings(epochs=100, learning_rate=0.01)),
         "ILSVRC": BASSettings(width=512, top=200, optimiser=OptimiserSettings(epochs=9, learning_rate=0.01)),
     }
-    SEARCH = {"optimiser.learning_rate": (0.002, 0.005, 0.01), "area": (0.4, 0.8, 1.2, 1.6)}
+    SEARCH = {"optimiser.learning_rate": (0.002, 0.005, 0.01), "area": (0.4, 0.8, 1.2, 1.6, 2.4)}
 
     def network(self, shape: Shape) -> BASNet:
         if not self.on_images:

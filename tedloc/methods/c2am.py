@@ -164,7 +164,10 @@ class C2AM(PSOL):
             width=64, optimiser=PSOL.SETTINGS["ILSVRC"].optimiser, contrast=OptimiserSettings(epochs=5, batch_size=128)
         ),
     }
-    SEARCH = {"contrast.learning_rate": (0.0003, 0.001, 0.003, 0.01), "alpha": (0.05, 0.25, 0.75, 1.5, 3.0)}
+    SEARCH = {
+        "contrast.learning_rate": (0.0001, 0.0003, 0.001, 0.003, 0.01),
+        "alpha": (0.05, 0.25, 0.75, 1.5, 3.0, 6.0),
+    }
 
     def rows(self) -> dict[str, str | None]:
         return {"C2AM, threshold from test" if self.variant else "C2AM": None}

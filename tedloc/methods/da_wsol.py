@@ -163,7 +163,7 @@ class DAWSOL(FineTunedTrunk):
         "CUB": DASettings(optimiser=OptimiserSettings(epochs=50, batch_size=32, learning_rate=1e-3)),
         "ILSVRC": DASettings(optimiser=OptimiserSettings(epochs=10, batch_size=32, learning_rate=1e-3)),
     }
-    SEARCH = {"optimiser.learning_rate": (0.03, 0.1, 0.3), "mu": (3.0, 10.0, 30.0, 100.0)}
+    SEARCH = {"optimiser.learning_rate": (0.01, 0.03, 0.1, 0.3), "mu": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)}
 
     def network(self, shape: Shape) -> DANet:
         features = self.trunk() if self.on_images else Adapter(shape.dim, self.own.width)

@@ -86,7 +86,7 @@ class DDT(WithClassifier):
         "CUB": DDTSettings(),
         "ILSVRC": DDTSettings(),
     }
-    SEARCH = {"whiten": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)}
+    SEARCH = {"whiten": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)}
     loss = routes = None  # nothing is learnt by steps, and maps need the classifier's word
 
     def rows(self) -> dict[str, str | None]:
