@@ -178,5 +178,20 @@
     return weights.map((w) => w / sum);
   }
 
-  window.tedlocTryIt = { resize, toBytes, largestBox, softmax };
+  /* The share of values that are lower, from their percentiles 0 to 100. */
+  function below(value, percentiles) {
+    const next = percentiles.findIndex((one) => one >= value), last = percentiles.length - 1;
+    if (next < 1) return next ? 1 : 0;
+    const [low, high] = [percentiles[next - 1], percentiles[next]];
+    return (next - 1 + (value - low) / (high - low)) / last;
+  }
+
+  /* Share of the validation photos that are less usual: by the lower of the ranks of the best score and of the map's
+     highest value. tedloc.runs.localizer. */
+  function familiarity(scores, map, known) {
+    const ranks = [below(Math.max(...scores), known.score), below(Math.max(...map), known.map)];
+    return below(Math.min(...ranks), known.both);
+  }
+
+  window.tedlocTryIt = { resize, toBytes, largestBox, softmax, familiarity };
 })();
