@@ -4,7 +4,7 @@
 (() => {
   "use strict";
   const STATIC = new URL(".", document.currentScript.src);
-  const LARGEST = 4096; // pixels, longer side: larger photos are first made smaller, a canvas has its limits
+  const LARGEST = 2048; // pixels, longer side: larger photos are first made smaller by the canvas, which is quick
 
   function element(name, attributes = {}, ...children) {
     const made = document.createElement(name);
@@ -63,6 +63,7 @@
     const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * shrink)));
     const canvas = element("canvas", { width, height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.imageSmoothingQuality = "high";
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, height);
     context.drawImage(bitmap, 0, 0, width, height);
