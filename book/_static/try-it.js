@@ -56,6 +56,17 @@
     return window.ort;
   }
 
+  /* A model, ready: run once, since a program's first run is slow. */
+  async function openModel(ort, model) {
+    const session = await ort.InferenceSession.create(await asset(model.path), { executionProviders: ["wasm"] });
+    await network(session, new Float32Array(3 * model.size ** 2), model.size);
+    return session;
+  }
+
+  function network(session, input, size) {
+    return session.run({ image: new window.ort.Tensor("float32", input, [1, 3, size, size]) });
+  }
+
   /* A file or image as its pixels, upright, over white. */
   async function pixelsOf(source) {
     const bitmap = await createImageBitmap(source, { imageOrientation: "from-image" });
@@ -77,8 +88,8 @@
     const input = new Float32Array(rgb.length);
     for (let i = 0; i < size * size; i++) for (let c = 0; c < 3; c++) input[c * size * size + i] = rgb[3 * i + c] / 255;
     const began = performance.now();
-    const out = await session.run({ image: new window.ort.Tensor("float32", input, [1, 3, size, size]) });
-    const network = performance.now() - began;
+    const out = await network(session, input, size);
+    const alone = performance.now() - began;
     const [, h, w] = out.map.dims;
     const bytes = core.toBytes(out.map.data, h, w, grid);
     const onGrid = core.largestBox(bytes, grid, model.threshold);
@@ -87,7 +98,7 @@
     const order = Array.from(shares.keys()).sort((a, b) => out.scores.data[b] - out.scores.data[a] || a - b);
     const familiarity = model.familiar.both ? core.familiarity(out.scores.data, out.map.data, model.familiar) : null;
     const unlike = familiarity !== null && familiarity < model.unlike;
-    return { bytes, onGrid, box, order, shares, scores: out.scores.data, familiarity, unlike, network };
+    return { bytes, onGrid, box, order, shares, scores: out.scores.data, familiarity, unlike, network: alone };
   }
 
   /* The picture, the map over it and the box, in the colours of the book's figures. */
@@ -130,8 +141,7 @@
     const open = (model) => {
       if (!sessions.has(model)) {
         runtime ??= openRuntime();
-        sessions.set(model, runtime.then(async (ort) =>
-          ort.InferenceSession.create(await asset(model.path), { executionProviders: ["wasm"] })));
+        sessions.set(model, runtime.then((ort) => openModel(ort, model)));
       }
       return sessions.get(model);
     };
