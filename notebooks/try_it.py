@@ -79,7 +79,7 @@ know every picture of something else.
 #
 # The page computes in the browser what `python -m tedloc.predict` computes in Python: the same resizing, the same
 # network (exported by `python -m tedloc.export`, run by ONNX Runtime), the same way from the map to the
-# box. The model of photos travels with its weights in float16. Here are PyTorch's own answers for the samples; the page
+# box. The model of photos travels with its weights in 15 bits each. Here are PyTorch's own answers for the samples; the page
 # compares its box with them and tells when they differ. Dashed is the true box.
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "The sample pictures, each with TeD-Loc's score map, its box, and the true box where there is one; below each, the class that the model names and its softmax share."}}

@@ -134,7 +134,7 @@ def test_the_same_run_gives_the_same_file(small_run, exported, tmp_path):
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
 
 
-@pytest.mark.parametrize("kind, share, off", [("float16", 0.55, 0.01), ("int8", 0.33, 0.1)])
+@pytest.mark.parametrize("kind, share, off", [("float16", 0.55, 0.01), ("float15", 0.55, 0.02), ("int8", 0.33, 0.1)])
 def test_a_graph_with_small_weights_is_small_and_answers_nearly_the_same(
     small_run, exported, tmp_path, onnxruntime, kind, share, off
 ):
@@ -150,6 +150,15 @@ def test_a_graph_with_small_weights_is_small_and_answers_nearly_the_same(
         image = {"image": images.image(index).transpose(2, 0, 1)[None] / np.float32(255)}
         for one, other in zip(whole.run(None, image), small.run(None, image), strict=True):
             assert 0 < np.abs(one - other).max() < off * max(1, np.abs(one).max())
+
+
+def test_a_shortened_half_is_off_by_a_1024th_at_most_and_ends_in_a_zero():
+    values = (np.random.default_rng(0).normal(size=5000) * np.logspace(-4, 3, 5000)).astype(np.float16)
+    short = export.shortened(values)
+    assert not (short.view(np.uint16) & 1).any() and (short != values).any()
+    off, allowed = np.abs(short.astype(np.float64) - values), np.abs(values.astype(np.float64)) / 1024
+    assert (off <= np.maximum(allowed, 2.0**-23)).all()  # the smallest halves are 2 ** -24 apart
+    assert not export.shortened(np.zeros(2, np.float16)).any()
 
 
 @pytest.mark.parametrize("axis", [0, 1])
