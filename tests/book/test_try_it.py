@@ -71,6 +71,14 @@ def test_the_page_says_what_a_script_needs_and_is_small(page, shown):
     assert "<noscript>" in shown["text/html"] and shown["text/html"].count("</script>") == 1
 
 
+def test_a_model_for_the_reader_s_own_pictures_comes_last_and_has_a_file_of_its_own(page):
+    shown, metadata = try_it.Page(page.localizer, page.samples, page.localizer)._repr_mimebundle_()
+    names = [told["path"] for told in payload(shown)["models"]]
+    assert names == ["try-it/smoke.js", "try-it/photos.js"] == list(metadata[try_it.ASSETS])
+    sizes = [len(packed) for packed in metadata[try_it.ASSETS].values()]
+    assert sizes[1] < 0.6 * sizes[0]  # its weights are kept in fewer bits
+
+
 def test_a_model_that_is_too_large_for_a_page_stays_out_of_it(page, monkeypatch):
     monkeypatch.setattr(try_it, "LARGEST", 1e6)
     shown, metadata = page._repr_mimebundle_()
