@@ -19,6 +19,7 @@ from tedloc.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 WEIGHTS = PACKAGE / "weights"  # towers trained by data_scripts/, shipped with the package
+PHOTO_MODEL = WEIGHTS / "photos"  # TeD-Loc for photos, without its encoder: python -m tedloc.export --without-encoder
 TUNING = PACKAGE / "tuning"  # every trial behind the settings of the small profiles, by tedloc.tune
 EVIDENCE = PACKAGE / "results" / "evidence"  # every run behind the verdicts, by `make evidence`
 PAPER = PACKAGE / "paper"  # the paper's tables as data

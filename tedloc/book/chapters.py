@@ -34,6 +34,9 @@ MODULES = "import sys\nprint(*sorted(name for name in sys.modules if name.split(
 # What a finished book says, kept with the package: one file a profile, written by `python -m tedloc.book record`.
 RESULTS = paths.PACKAGE / "results"
 
+# The module by which a chapter comes to show the model of photos.
+PHOTO_PAGE = "tedloc.book.try_it"
+
 # The tag of a cell that reads what the other chapters found. Its notebook runs after them, and again when they change.
 READS_OTHERS = "reads-other-chapters"
 
@@ -144,6 +147,7 @@ def fingerprint(chapter: Chapter, parameters: dict[str, Any], modules: Sequence[
         for folder in (paths.PAPER, paths.WEIGHTS, paths.EVIDENCE)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.suffix not in (".py", ".pyc")
+        if file.parent != paths.PHOTO_MODEL or PHOTO_PAGE in modules
     ]
     if chapter.reads_others:
         others = [other.executed for other in contents() if not other.reads_others]

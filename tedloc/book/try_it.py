@@ -4,19 +4,26 @@
 the same output, from where ``book/_ext/page_assets.py`` writes it out as a script beside the book's pages. So the page
 is small, the model is fetched when the reader asks for it, and an executed notebook is complete in itself.
 
+Samples are answered by the model of the notebook's run. A reader's own picture is a photo, so where the run has seen
+drawn birds alone it is answered by the model of photos that ships with the package (``photo_model``). Each is loaded
+when the first picture for it is chosen.
+
 The element ``.try-it`` tells of its state in attributes, for tests:
 
-    data-state    idle, loading, ready, failed
-    data-sample   number of the sample shown, or ``own``
-    data-box      the box in pixels of the picture, "x0,y0,x1,y1"; data-grid the same on the protocol's grid
-    data-class    index of the best class
-    data-score    its score
-    data-ms       milliseconds from the picture's pixels to the box
+    data-state        idle, loading, ready, failed
+    data-sample       number of the sample shown, or ``own``; data-file the name of the reader's file
+    data-model        which of the models answered
+    data-box          the box in pixels of the picture, "x0,y0,x1,y1"; data-grid the same on the protocol's grid
+    data-class        index of the best class
+    data-score        its score
+    data-familiarity  share of validation photos that are less usual, where the model knows; data-unlike true or false
+    data-ms           milliseconds from the chosen file to the box, once the model is loaded
 """
 
 import base64
 import gzip
 import io
+import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,15 +33,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tedloc import export, plots
+from tedloc import export, paths, plots
+from tedloc.backbones import encoders
 from tedloc.book import embedded, examples
 from tedloc.cost.complexity import count_parameters
 from tedloc.data.aviary_drawing import render
-from tedloc.runs.localizer import Found, Localizer
+from tedloc.runs.localizer import STORY, UNLIKE, Found, Localizer, load
 
 ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
 STOPS = 32  # of the overlay's colour map
 LARGEST = 50e6  # bytes of a model that a page may bring along
+PHOTO_WEIGHTS = "float15"  # of the photo model's file; with int8, two boxes of forty had an IoU below 0.95 with PyTorch's
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,44 +61,40 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """The model, the samples with PyTorch's answers, and what is to be said of both."""
+    """The models, the samples with PyTorch's answers, and what is to be said of both.
+
+    localizer: answers for the samples; photos: for a reader's own pictures, None where that is the same
+    """
 
     localizer: Localizer
     samples: Sequence[Sample]
+    photos: Localizer | None = None
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict[str, Any], dict[str, Any]]:
         weight = 4 * count_parameters(self.localizer.encoder, self.localizer.network)
         if weight > LARGEST:
             words = f"The model of this profile weighs {weight / 1e6:,.0f} MB, too much to be run in a page."
             return {"text/plain": words, "text/html": f"<p>{words}</p>"}, {}
-        model, story = exported(self.localizer)
-        packed = base64.b64encode(gzip.compress(model, mtime=0)).decode()
-        path = f"try-it/{self.localizer.about['profile']}.js"
-        data = {"text/plain": "This works in the built book.", "text/html": self.html(story, path, len(packed))}
-        return data, {ASSETS: {path: packed}}
+        models = [carried(self.localizer, self.localizer.about["profile"])]
+        if self.photos:
+            models.append(carried(self.photos, paths.PHOTO_MODEL.name, PHOTO_WEIGHTS))
+        told, packed = zip(*models, strict=True)
+        data = {"text/plain": "This works in the built book.", "text/html": self.html(told)}
+        return data, {ASSETS: {each["path"]: content for each, content in zip(told, packed, strict=True)}}
 
-    def html(self, story: dict[str, Any], path: str, weight: int) -> str:
-        """path, weight: of the model's script below ``_static``, in bytes."""
-        payload = embedded.script_json(self.payload(story, path, weight))
+    def html(self, models: Sequence[dict[str, Any]]) -> str:
+        """models: what the script is told of each, that of the samples first"""
+        payload = embedded.script_json(self.payload(models))
         return (
             '<div class="try-it" data-state="idle"><script type="application/json">' + payload + "</script>"
             "<noscript><p>This page runs the model in the browser, which takes JavaScript. The figure below shows "
             "what the same model says of the sample pictures.</p></noscript></div>"
         )
 
-    def payload(self, story: dict[str, Any], path: str, weight: int) -> dict[str, Any]:
-        """What the script in the page reads. story: of the exported model (``tedloc.export``)."""
+    def payload(self, models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What the script in the page reads: the last model answers for a reader's own pictures."""
         return {
-            "model": path,
-            "megabytes": round(weight / 1e6, 1),
-            "sha256": story["sha256"],
-            "profile": story["model"]["profile"],
-            "synthetic": story["model"]["synthetic"],
-            "size": story["input"]["shape"][-1],
-            "grid": story["grid"],
-            "threshold": story["threshold"],
-            "scale": story["logit scale"],
-            "classes": story["classes"],
+            "models": list(models),
             "colours": [
                 [round(float(part), 3) for part in colour] for colour in plots.OVERLAY(np.linspace(0, 1, STOPS))
             ],
@@ -109,11 +114,40 @@ class Page:
         }
 
 
-def exported(localizer: Localizer) -> tuple[bytes, dict[str, Any]]:
+def carried(localizer: Localizer, name: str, weights: str = "float32") -> tuple[dict[str, Any], str]:
+    """A model as a page brings it along: what its script is told, and the packed file (gzip, base64).
+
+    name: of its script below ``_static/try-it``; weights: how the file keeps them (``tedloc.export``)
+    """
+    model, story = exported(localizer, weights)
+    packed = base64.b64encode(gzip.compress(model, mtime=0)).decode()
+    return {
+        "path": f"try-it/{name}.js",
+        "megabytes": round(len(packed) / 1e6, 1),
+        "sha256": story["sha256"],
+        "profile": story["model"]["profile"],
+        "synthetic": story["model"]["synthetic"],
+        "size": story["input"]["shape"][-1],
+        "grid": story["grid"],
+        "threshold": story["threshold"],
+        "scale": story["logit scale"],
+        "classes": story["classes"],
+        "familiar": localizer.familiar,
+        "unlike": UNLIKE,
+    }, packed
+
+
+def photo_model() -> Localizer | None:
+    """The model of photos that ships with the package; None where its encoder's package is not installed."""
+    story = json.loads((paths.PHOTO_MODEL / STORY).read_text(encoding="utf-8"))
+    return load(paths.PHOTO_MODEL) if encoders.in_reach(story["settings"]["encoder"]["name"]) else None
+
+
+def exported(localizer: Localizer, weights: str = "float32") -> tuple[bytes, dict[str, Any]]:
     """The localizer as the bytes of an ONNX file, and its story."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
-        story = export.to_onnx(localizer, file)
+        story = export.to_onnx(localizer, file, weights)
         return file.read_bytes(), story
 
 
@@ -136,9 +170,9 @@ def samples(localizer: Localizer, images, count: int = 6) -> list[Sample]:
     return found
 
 
-def best_shares(localizer: Localizer, pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """(N,) softmax share of the best class on each picture."""
-    return np.array([localizer.shares(localizer(picture).scores).max() for picture in pictures])
+def unlike(localizer: Localizer, pictures: Iterable[np.ndarray]) -> float:
+    """The share of pictures that a localizer takes for unlike anything it knows, by the rule of the page."""
+    return float(np.mean([localizer.familiarity(localizer(picture)) < UNLIKE for picture in pictures]))
 
 
 def describe(localizer: Localizer, sample: Sample) -> str:

@@ -4,7 +4,8 @@
     localizer(image).box
 
 Neither needs the images that it was trained on. A folder that ``save`` wrote needs nothing else at all: encoder,
-network, class names and provenance are in it (``model.safetensors``, ``model.json``).
+network, class names and provenance are in it (``model.safetensors``, ``model.json``). Or it leaves out an encoder whose
+weights come in a package: such a folder, of photos, ships with this package (``paths.PHOTO_MODEL``).
 
 The box is the protocol's: route ``g`` (the patch classifier's map, which needs no class), resized to the run's grid,
 cut at the threshold that was best on the run's *validation* images, largest contour. Encodings are kept in float32
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from tedloc import fingerprints, paths, profiles
 from tedloc.backbones import encoders
 from tedloc.backbones.encoders import Encoder
-from tedloc.data import open_data
+from tedloc.data import of_imagenet, open_data
 from tedloc.errors import UserError, choose
 from tedloc.methods.tedloc import TeDLocMethod
 from tedloc.methods.trained import Standardise
@@ -43,6 +44,8 @@ from tedloc.training import engine
 METHOD, ROUTE = "tedloc", "g"
 WEIGHTS, STORY = "model.safetensors", "model.json"  # of an exported folder; the story is written last
 HALF = 0.5  # the threshold where validation has no boxes to choose one
+SCORES = ("num_images", "MaxBoxAcc@0.5 (val threshold)", "Top-1 CL")  # of a run on its test images, told along
+UNLIKE = 0.05  # less familiar than this share of validation photos: unlike anything known, as one in twenty of them is
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,7 @@ class Localizer:
     size:        of the grid that maps are cut on
     settings:    of encoder and decoder, as the profile has them
     about:       the run's provenance, and its folder's name
+    scored:      what the run scored on its test images, ``SCORES``
     """
 
     encoder: Encoder
@@ -85,6 +89,7 @@ class Localizer:
     logit_scale: float
     settings: dict[str, Any]
     about: dict[str, Any]
+    scored: dict[str, float]
     device: str = "cpu"
 
     def __call__(self, image: np.ndarray, threshold: float | None = None) -> Found:
@@ -121,6 +126,13 @@ class Localizer:
         scores = self.logit_scale * scores.astype(np.float64)
         weights = np.exp(scores - scores.max())
         return weights / weights.sum()
+
+    @property
+    def terms(self) -> str | None:
+        """What the photos that it was trained on ask of whoever uses it; None where nothing is known."""
+        if not of_imagenet(self.about["dataset"]):
+            return None
+        return "trained on photos of ImageNet, whose terms allow research and education that is not commercial"
 
     def familiarity(self, found: Found) -> float | None:
         """Share of the validation photos that are less usual; None if the run kept none.
@@ -209,6 +221,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Localizer:
         profile.loss.logit_scale,
         {part: as_record(getattr(profile, part)) for part in ("encoder", "decoder")},
         about,
+        {name: metrics["routes"][ROUTE][name] for name in SCORES if name in metrics["routes"][ROUTE]},
         device,
     )
 
@@ -228,12 +241,24 @@ def _of_other_code(file: Path, commit: str) -> str:
     )
 
 
-def save(localizer: Localizer, folder: Path) -> None:
-    """Export: write weights and story into a folder of their own. Raises ``UserError`` when it holds a model."""
+def save(localizer: Localizer, folder: Path, encoder: bool = True) -> None:
+    """Export: write weights and story into a folder of their own.
+
+    encoder: whether its weights go along. Without, they come from where the package takes them, and matrices and
+        kernels of the network are kept in float16: some 0.3 MB in all
+
+    Raises ``UserError`` when the folder holds a model, or an encoder to be left out has weights of its own.
+    """
     if (folder / STORY).exists():
         raise UserError(f"{folder} holds a model already; give another folder")
-    weights = {"encoder": localizer.encoder, "network": localizer.network}
+    name, weights = localizer.encoder.name, {"encoder": localizer.encoder, "network": localizer.network}
+    if not encoder:
+        if not (name.startswith("aviary/") or name in encoders.LITES) or localizer.settings["encoder"].get("weights"):
+            raise UserError(f"the weights of {name!r} come in no package; export the model with its encoder")
+        del weights["encoder"]
     state = {name: value.contiguous() for name, value in nn.ModuleDict(weights).state_dict().items()}
+    if not encoder:
+        state = {name: value.half() if value.ndim in (2, 4) else value for name, value in state.items()}
     with paths.replacing(folder / WEIGHTS) as scratch:
         safetensors.torch.save_file(state, scratch)
         digest = hashlib.sha256(scratch.read_bytes()).hexdigest()
@@ -245,8 +270,11 @@ def save(localizer: Localizer, folder: Path) -> None:
         "logit scale": localizer.logit_scale,
         "familiar": localizer.familiar,
         "image size": localizer.encoder.image_size,
+        "encoder inside": encoder,
         "settings": localizer.settings,
         "model": localizer.about,
+        "scored": localizer.scored,
+        "terms": localizer.terms,
         "sha256": digest,
     }
     with paths.replacing(folder / STORY) as scratch:
@@ -259,22 +287,22 @@ def _exported(folder: Path, device: str) -> Localizer:
     file = folder / WEIGHTS
     if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != story["sha256"]:
         raise UserError(f"{file} is not the file that {STORY} beside it describes; copy the folder again, whole")
-    kept = story["settings"]["encoder"]
+    kept, inside = story["settings"]["encoder"], story.get("encoder inside", True)
     encoder = encoders.load_encoder(
         kept["name"],
         image_size=story["image size"],
-        weights=None if kept["name"].startswith("aviary/") else "random",  # its weights are in the file
+        weights="random" if inside and not kept["name"].startswith("aviary/") else None,
         tap=kept.get("tap"),
         precision=kept.get("precision", "auto"),
     )
     decoder = _restore(DecoderSettings, story["settings"]["decoder"])
     network = _empty_network(file, decoder, "network.")
-    weights = nn.ModuleDict({"encoder": encoder, "network": network})
+    weights = nn.ModuleDict({"encoder": encoder, "network": network} if inside else {"network": network})
     try:
         weights.load_state_dict(safetensors.torch.load_file(file))
     except RuntimeError:
         raise UserError(_of_other_code(file, story["model"]["commit"])) from None
-    weights.to(device).requires_grad_(False).eval()
+    nn.ModuleDict({"encoder": encoder, "network": network}).to(device).requires_grad_(False).eval()
     return Localizer(
         encoder,
         network,
@@ -286,6 +314,7 @@ def _exported(folder: Path, device: str) -> Localizer:
         story["logit scale"],
         story["settings"],
         story["model"],
+        story.get("scored", {}),
         device,
     )
 

@@ -99,6 +99,20 @@ def test_the_fingerprint_knows_the_place_of_the_data_and_the_pins(checkout, monk
     assert prints[-1] == chapters.fingerprint(chapter, {}, ())
 
 
+def test_another_model_of_photos_makes_the_page_that_shows_it_stale_and_no_other(checkout, monkeypatch):
+    root = checkout(hello="print(1)")
+    monkeypatch.setattr(paths, "WEIGHTS", root / "weights")
+    monkeypatch.setattr(paths, "PHOTO_MODEL", root / "weights" / "photos")
+    prints = []
+    for content in ("one", "another"):
+        (root / "weights" / "photos").mkdir(parents=True, exist_ok=True)
+        (root / "weights" / "photos" / "model.json").write_text(content)
+        prints.append(
+            [chapters.fingerprint(chapters.contents()[0], {}, modules) for modules in ((), ("tedloc.book.try_it",))]
+        )
+    assert prints[0][0] == prints[1][0] and prints[0][1] != prints[1][1]
+
+
 def test_an_unknown_parameter_is_refused_before_anything_runs(checkout):
     root = checkout(hello="print(1)")
     with pytest.raises(UserError, match=r"parameter of the book's notebooks 'tines'; choose one of: profile, times"):

@@ -48,8 +48,8 @@ def payload(shown: dict) -> dict:
 
 def test_the_model_that_travels_with_the_page_is_the_one_that_answered(page, shown, assets):
     data = payload(shown)
-    ((path, packed),) = assets.items()
-    assert path == data["model"] == "try-it/smoke.js" and abs(data["megabytes"] - len(packed) / 1e6) < 0.06
+    ((path, packed),), (told,) = assets.items(), data["models"]
+    assert path == told["path"] == "try-it/smoke.js" and abs(told["megabytes"] - len(packed) / 1e6) < 0.06
     model = gzip.decompress(base64.b64decode(packed))
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for sample in data["samples"]:
@@ -62,11 +62,21 @@ def test_the_model_that_travels_with_the_page_is_the_one_that_answered(page, sho
 
 def test_the_page_says_what_a_script_needs_and_is_small(page, shown):
     data = payload(shown)
-    assert data["threshold"] == page.localizer.threshold and data["grid"] == 224 and data["size"] == 80
-    assert len(data["classes"]) == 20 and len(data["colours"]) == try_it.STOPS
+    (told,) = data["models"]
+    assert told["threshold"] == page.localizer.threshold and told["grid"] == 224 and told["size"] == 80
+    assert told["familiar"] == page.localizer.familiar and told["unlike"] == 0.05
+    assert len(told["classes"]) == 20 and len(data["colours"]) == try_it.STOPS
     assert [sample["target"] is None for sample in data["samples"]] == [False, False, False, True]
     assert len(shown["text/html"]) < 200_000
     assert "<noscript>" in shown["text/html"] and shown["text/html"].count("</script>") == 1
+
+
+def test_a_model_for_the_reader_s_own_pictures_comes_last_and_has_a_file_of_its_own(page):
+    shown, metadata = try_it.Page(page.localizer, page.samples, page.localizer)._repr_mimebundle_()
+    names = [told["path"] for told in payload(shown)["models"]]
+    assert names == ["try-it/smoke.js", "try-it/photos.js"] == list(metadata[try_it.ASSETS])
+    sizes = [len(packed) for packed in metadata[try_it.ASSETS].values()]
+    assert sizes[1] < 0.6 * sizes[0]  # its weights are kept in fewer bits
 
 
 def test_a_model_that_is_too_large_for_a_page_stays_out_of_it(page, monkeypatch):
@@ -124,8 +134,17 @@ def test_python_and_the_extension_agree_on_the_key():
     assert load_extension("page_assets").ASSETS == try_it.ASSETS
 
 
-def test_the_best_share_of_a_picture_is_that_of_the_class_named_for_it(page):
-    shares = try_it.best_shares(page.localizer, [sample.image for sample in page.samples])
-    assert ((shares > 1 / len(page.localizer.class_names)) & (shares <= 1)).all()
-    for sample, share in zip(page.samples, shares, strict=True):
-        assert try_it.describe(page.localizer, sample).endswith(f"softmax {100 * share:.0f} %")
+def test_the_class_named_for_a_picture_is_the_best_and_comes_with_its_share(page):
+    for sample in page.samples:
+        shares = page.localizer.shares(sample.found.scores)
+        name = page.localizer.class_names[shares.argmax()]
+        assert try_it.describe(page.localizer, sample) == f"{name}, softmax {100 * shares.max():.0f} %"
+
+
+def test_as_many_pictures_are_unlike_anything_known_as_are_less_familiar_than_the_rule_allows(page, monkeypatch):
+    pictures = [sample.image for sample in page.samples]
+    familiar = sorted(page.localizer.familiarity(page.localizer(picture)) for picture in pictures)
+    for count in (0, 1, len(pictures)):
+        bound = familiar[count] if count < len(pictures) else 1.01
+        monkeypatch.setattr(try_it, "UNLIKE", bound)
+        assert try_it.unlike(page.localizer, pictures) == np.mean([value < bound for value in familiar])
