@@ -1,6 +1,7 @@
-/* What the page "Try it on your image" computes itself: the picture's way into the model and the map's way to a box.
-   Each function does in the browser what the package does in Python, pixel for pixel, so that both give one answer.
-   Nothing runs when this file is loaded; try-it.js calls it through window.tedlocTryIt. */
+/* What pages compute themselves: a picture's way into the model ("Try it on your image"), and a map's way to components
+   and to a box (there and in the localization explorer). Each function does in the browser what the package does in
+   Python, pixel for pixel, so that both give one answer. Nothing runs when this file is loaded; try-it.js and explorer.js
+   call it through window.tedlocTryIt. */
 (() => {
   "use strict";
 
@@ -178,5 +179,5 @@
     return weights.map((w) => w / sum);
   }
 
-  window.tedlocTryIt = { resize, toBytes, largestBox, softmax };
+  window.tedlocTryIt = { resize, toBytes, components, largestBox, softmax };
 })();
