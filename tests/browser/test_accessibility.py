@@ -111,9 +111,9 @@ def test_texts_anchors_and_pairs_are_chosen_by_keyboard(explore):
     piece, keys = explore.locator(".tedloc-anchors"), explore.keyboard
     for control, attribute in (("text", "text"), ("kind", "kind"), ("first", "first"), ("second", "second")):
         choice = piece.locator(f"select.{control}")
-        before, last = piece.get_attribute(f"data-{attribute}"), choice.evaluate("e => e.selectedIndex > 0")
+        before, below = piece.get_attribute(f"data-{attribute}"), choice.evaluate("e => e.selectedIndex > 0")
         choice.focus()
-        keys.press("ArrowUp" if last else "ArrowDown")
+        keys.press("ArrowUp" if below else "ArrowDown")
         if choice.locator("option:enabled").count() > 1:
             assert piece.get_attribute(f"data-{attribute}") != before, control
     for name in ("before", "after"):

@@ -11,7 +11,7 @@ ON_PAPER = """(aside) => {
     const say = (e) => `${e.tagName} ${e.getAttribute("class")}: ${e.textContent.trim().slice(0, 40)}`;
     const width = document.documentElement.clientWidth;
     const drawn = [...document.querySelectorAll("main *")].filter(
-        (e) => seen(e) && !e.closest("svg, mjx-assistive-mml, .explorer-said"));
+        (e) => seen(e) && !e.closest("mjx-assistive-mml, .explorer-said") && !e.parentElement.closest("svg"));
     const hides = ({ overflowX, display }) => overflowX !== "visible" && display !== "inline";
     return {
         titles: [...document.querySelectorAll("h1")].filter(seen).length,
