@@ -99,7 +99,7 @@ def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str], object]]:
                 "ui.prefersReducedMotion": 1,
             }
             return started.firefox.launch(
-                channel="moz-firefox", executable_path=between, firefox_user_prefs=preferences, timeout=120_000
+                channel="moz-firefox", executable_path=between, firefox_user_prefs=preferences, timeout=300_000
             )
 
         def get(scheme: str):
