@@ -25,7 +25,7 @@ help:
 	@echo "make book PROFILE=smoke   the same in seconds a notebook: it shows that all runs, its numbers mean nothing"
 	@echo "make evidence             every world of every method and variant, kept for the book (hours; goes on when killed)"
 	@echo "make test                 install, check the layout, unit tests, all notebooks in the smoke profile"
-	@echo "make browser              open every page of the built book in a headless Chromium and check it"
+	@echo "make browser              open every page of the built book in a headless Chromium and check it (TEDLOC_BROWSER=firefox: in Firefox)"
 	@echo "make notebooks            write each notebooks/NAME.ipynb anew from NAME.py"
 	@echo "make format               lay out the code as make test wants it"
 	@echo "make clean                remove the built pages and executed notebooks (runs and caches stay)"

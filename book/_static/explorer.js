@@ -11,7 +11,7 @@
   const percent = (value) => `${value.toFixed(1)} %`;
   const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-  /* ---- From the stored map to bytes: tedloc.book.explorer.enlarged, step for step ---- */
+  /* ---- From the stored map to bytes, and from bytes to components: try-it-core.js, the same as for one's own picture ---- */
 
   // Half-precision floats, little-endian, as numbers.
   function halves(text) {
@@ -24,44 +24,9 @@
     return values;
   }
 
-  function taps(size, grid) {
-    const near = [], weight = [], a = -0.75;
-    for (let n = 0; n < grid; n++) {
-      const place = (n + 0.5) * (size / grid) - 0.5, first = Math.floor(place), x = place - first, y = 1 - x;
-      const before = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a;
-      const left = ((a + 2) * x - (a + 3)) * x * x + 1, right = ((a + 2) * y - (a + 3)) * y * y + 1;
-      weight.push([before, left, right, 1 - before - left - right]);
-      near.push([-1, 0, 1, 2].map((k) => Math.min(Math.max(first + k, 0), size - 1)));
-    }
-    return { near, weight };
-  }
-
-  // Rows of length `size` become rows of length `grid`, and the result is transposed.
-  function along(values, size, grid) {
-    const rows = values.length / size, made = new Float64Array(rows * grid), { near, weight } = taps(size, grid);
-    for (let row = 0; row < rows; row++) {
-      for (let n = 0; n < grid; n++) {
-        let sum = 0;
-        for (let k = 0; k < 4; k++) sum += values[row * size + near[n][k]] * weight[n][k];
-        made[n * rows + row] = sum;
-      }
-    }
-    return made;
-  }
-
   function byteMap(packed, grid) {
-    const levels = new Uint8Array(grid * grid);
-    if (!packed.half) return levels; // the protocol takes a constant map for empty
-    const [height, width] = packed.shape;
-    let values = halves(packed.half);
-    if (height !== grid || width !== grid) values = along(along(values, width, grid), height, grid);
-    let low = Infinity, high = -Infinity;
-    for (const value of values) low = Math.min(low, value);
-    values = values.map((value) => value - low);
-    for (const value of values) high = Math.max(high, value);
-    values.forEach((value, n) => { levels[n] = Math.floor((value / high) * 255); });
-    for (let n = 0; n < packed.fixes.length; n += 2) levels[packed.fixes[n]] = packed.fixes[n + 1];
-    return levels;
+    if (!packed.half) return new Uint8Array(grid * grid); // the protocol takes a constant map for empty
+    return window.tedlocTryIt.toBytes(halves(packed.half), ...packed.shape, grid);
   }
 
   /* ---- The protocol's overlap, and the outline of what lies above a level ---- */
@@ -74,34 +39,11 @@
     return (width * height) / (area + other - width * height);
   }
 
-  // The number of its 8-connected component for every pixel above the level (0: none), and the components' boxes.
-  function components(levels, level, grid) {
-    const part = new Uint16Array(grid * grid), found = [null], stack = [];
-    for (let start = 0; start < part.length; start++) {
-      if (levels[start] <= level || part[start]) continue;
-      const box = [grid, grid, 0, 0], number = found.push(box) - 1;
-      part[start] = number;
-      stack.push(start);
-      while (stack.length) {
-        const pixel = stack.pop(), x = pixel % grid, y = (pixel - x) / grid;
-        box[0] = Math.min(box[0], x); box[1] = Math.min(box[1], y);
-        box[2] = Math.max(box[2], x); box[3] = Math.max(box[3], y);
-        for (let v = Math.max(y - 1, 0); v <= Math.min(y + 1, grid - 1); v++) {
-          for (let u = Math.max(x - 1, 0); u <= Math.min(x + 1, grid - 1); u++) {
-            const next = v * grid + u;
-            if (levels[next] > level && !part[next]) { part[next] = number; stack.push(next); }
-          }
-        }
-      }
-    }
-    return { part, found };
-  }
-
   // Edges between pixels inside and outside: of the component that has the box, and of all others.
   function outlines(levels, level, box, grid) {
-    const { part, found } = components(levels, level, grid);
-    const largest = found.findIndex((own) => own && own[0] === box[0] && own[1] === box[1] &&
-      Math.min(own[2] + 1, grid - 1) === box[2] && Math.min(own[3] + 1, grid - 1) === box[3]);
+    const { label: part, found } = window.tedlocTryIt.components(levels, grid, level);
+    const largest = found.find((own) => own.x0 === box[0] && own.y0 === box[1] &&
+      Math.min(own.x1 + 1, grid - 1) === box[2] && Math.min(own.y1 + 1, grid - 1) === box[3])?.id;
     const own = new Path2D(), rest = new Path2D();
     for (let y = 0; y < grid; y++) {
       for (let x = 0; x < grid; x++) {
@@ -115,7 +57,7 @@
         edge(y < grid - 1 && part[(y + 1) * grid + x], x, y + 1, x + 1, y + 1);
       }
     }
-    return { own, rest, count: found.length - 1 };
+    return { own, rest };
   }
 
   /* ---- The piece ---- */

@@ -1,6 +1,7 @@
-/* What the page "Try it on your image" computes itself: the picture's way into the model and the map's way to a box.
-   Each function does in the browser what the package does in Python, pixel for pixel, so that both give one answer.
-   Nothing runs when this file is loaded; try-it.js calls it through window.tedlocTryIt. */
+/* What pages compute themselves: a picture's way into the model ("Try it on your image"), and a map's way to components
+   and to a box (there and in the localization explorer). Each function does in the browser what the package does in
+   Python, pixel for pixel, so that both give one answer. Nothing runs when this file is loaded; try-it.js and explorer.js
+   call it through window.tedlocTryIt. */
 (() => {
   "use strict";
 
@@ -199,5 +200,5 @@
     return below(Math.min(...ranks), known.both);
   }
 
-  window.tedlocTryIt = { resize, toBytes, largestBox, softmax, familiarity };
+  window.tedlocTryIt = { resize, toBytes, components, largestBox, softmax, familiarity };
 })();

@@ -6,10 +6,9 @@ images) and the anchors explorer (cosines of class pairs before and after orthog
 :func:`tedloc.metrics.boxes.boxes_by_level`, one for each level a byte map can be cut at, so the page can show no box
 that the protocol would not give.
 
-A map travels as the run stored it: small, in half precision. The script enlarges it by the arithmetic of
-:func:`enlarged`, in the same order of the same double-precision steps; pixels whose byte would still differ from
-:func:`tedloc.metrics.boxes.to_grid`'s are listed with it. So outline and box come from one byte map. (The run itself
-scored single precision: :func:`agreement` says how seldom that moves a box.)
+A map travels as the run stored it: small, in half precision. ``book/_static/try-it-core.js`` enlarges it to the very
+bytes of :func:`tedloc.metrics.boxes.to_grid`, rounding as OpenCV does. So outline and box come from one byte map. (The
+run itself scored single precision: :func:`agreement` says how seldom that moves a box.)
 
 Each piece is one element. What it shows at the moment stands in its attributes, for tests and for other scripts:
 
@@ -185,49 +184,17 @@ def _position(meter: LocalizationMeter, threshold: float) -> int:
 
 
 def _map(score_map: np.ndarray, grid: int) -> dict[str, Any]:
-    """half: the map's values; fixes: pixel, byte, pixel, byte ...; boxes: 255 x 4 bytes; sum: of the byte map."""
+    """half: the map's values; top, sum: of the byte map; boxes: 255 x 4 bytes."""
     stored = np.ascontiguousarray(score_map, "<f2")
     levels = boxes.to_bytes(boxes.to_grid(stored, grid))
-    flat = levels.max() == 0  # a map that the protocol takes for empty
-    ours = np.zeros_like(levels) if flat else boxes.to_bytes(enlarged(stored, grid))
-    pixels = np.flatnonzero(ours != levels)
     largest, _ = boxes.boxes_by_level(levels, np.zeros((0, 4), np.int64))
     return {
         "shape": list(stored.shape),
-        "half": "" if flat else _text(stored.tobytes()),
+        "half": _text(stored.tobytes()) if levels.any() else "",  # a map that the protocol takes for empty has none
         "top": int(levels.max()),
-        "fixes": np.stack([pixels, levels.ravel()[pixels]], 1).ravel().tolist(),
         "boxes": _text(largest.astype(np.uint8).tobytes()),
         "sum": int(levels.sum(dtype=np.int64)),
     }
-
-
-def enlarged(score_map: np.ndarray, grid: int) -> np.ndarray:
-    """(grid, grid) float64 in [0, 1]: cubic convolution with a = -0.75 and repeated edges, then min-max normalised.
-
-    :func:`tedloc.metrics.boxes.to_grid` in elementary steps that a script can repeat to the bit; OpenCV, which that
-    calls, rounds its weights to single precision. Source: R. Keys, "Cubic convolution interpolation", 1981.
-    """
-    made = np.asarray(score_map, np.float64)
-    if made.shape != (grid, grid):
-        for _ in range(2):  # along rows, then along columns
-            near, weight = _taps(made.shape[1], grid)
-            made = sum(made[:, near[:, k]] * weight[:, k] for k in range(4)).T
-    made = made - made.min()
-    return made / made.max()
-
-
-def _taps(size: int, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every position on the grid four positions (grid, 4) in the map and their weights (grid, 4)."""
-    place = (np.arange(grid) + 0.5) * (size / grid) - 0.5
-    first = np.floor(place)
-    x = place - first
-    y, a = 1 - x, -0.75
-    before = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
-    left = ((a + 2) * x - (a + 3)) * x * x + 1
-    right = ((a + 2) * y - (a + 3)) * y * y + 1
-    near = np.clip(first.astype(int)[:, None] + np.arange(-1, 3), 0, size - 1)
-    return near, np.stack([before, left, right, 1 - before - left - right], 1)
 
 
 def _overlay() -> str:
@@ -329,7 +296,4 @@ def _decoded(packed: dict[str, Any], grid: int) -> np.ndarray:
     if not packed["half"]:
         return np.zeros((grid, grid))
     stored = np.frombuffer(base64.b64decode(packed["half"]), "<f2").reshape(packed["shape"])
-    levels = boxes.to_bytes(enlarged(stored, grid))
-    pixels, values = np.array(packed["fixes"], int).reshape(-1, 2).T
-    levels.flat[pixels] = values
-    return levels / 255
+    return boxes.to_bytes(boxes.to_grid(stored, grid)) / 255

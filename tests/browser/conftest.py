@@ -1,18 +1,21 @@
-"""The built book in a headless Chromium, opened from the disk as a reader opens it.
+"""The built book in a headless browser, opened from the disk as a reader opens it.
 
     pytest -n 0 -m browser tests/browser        (make browser)
+    TEDLOC_BROWSER=firefox make browser         the same tests in Firefox
 
 The pages are those of ``book/_build/html`` or of the folder that ``TEDLOC_BOOK_HTML`` names; the browser is the
-Chromium on the path or the program that ``TEDLOC_CHROMIUM`` names. Where playwright, the browser or the book is
-missing, every test here is skipped and says so. ``pytest`` alone leaves this folder out (marker ``browser``), since
-what it tests is a book that was built before.
+Chromium or Firefox on the path or the program that ``TEDLOC_CHROMIUM`` or ``TEDLOC_FIREFOX`` names. Where playwright,
+the browser or the book is missing, every test here is skipped and says so. ``pytest`` alone leaves this folder out
+(marker ``browser``), since what it tests is a book that was built before.
 
 A test opens a page by the fixture ``open_page``. After the test that fixture holds the page to what every page of
 the book promises: no error on the console, no request to another host.
 """
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +28,8 @@ BUILT = Path(os.environ.get("TEDLOC_BOOK_HTML", HERE.parent.parent / "book" / "_
 OWN_SCHEMES = ("file", "data", "blob", "about")
 WIDTHS = {"phone": 390, "desktop": 1280}
 SCHEMES = ("light", "dark")
+BROWSER = os.environ.get("TEDLOC_BROWSER") or "chromium"
+PROGRAMS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
 
 
 def page_names() -> list[str]:
@@ -58,18 +63,55 @@ def book_html() -> Path:
     return BUILT
 
 
-@pytest.fixture(scope="session")
-def browser(book_html):
-    """One headless Chromium for all tests (playwright's ``Browser``), cut off from every network."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-    program = os.environ.get("TEDLOC_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+def browser_program() -> str:
+    """The path of the browser that was asked for."""
+    if BROWSER not in PROGRAMS:
+        raise pytest.UsageError(f"TEDLOC_BROWSER is {BROWSER!r}; it may be {' or '.join(PROGRAMS)}")
+    variable = f"TEDLOC_{BROWSER.upper()}"
+    program = os.environ.get(variable) or next(filter(None, map(shutil.which, PROGRAMS[BROWSER])), None)
     if not program or not Path(program).exists():
-        pytest.skip(f"no Chromium here ({program or 'not on the path'}): install it, or name it by TEDLOC_CHROMIUM")
+        pytest.skip(f"no {BROWSER.title()} here ({program or 'not on the path'}): install it, or name it by {variable}")
+    return program
+
+
+@pytest.fixture(scope="session")
+def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str], object]]:
+    """``browsers(scheme)`` is a headless browser cut off from every network (playwright's ``Browser``).
+
+    Chromium is one for all tests. A Firefox is told the colour scheme when it starts, so there is one for each.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+    program, running = browser_program(), {}
     with playwright.sync_playwright() as started:
-        flags = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-        chromium = started.chromium.launch(executable_path=program, chromium_sandbox=False, args=flags)
-        yield chromium
-        chromium.close()
+
+        def chromium():
+            flags = ["--disable-quic", "--no-first-run", "--disable-background-networking"]
+            flags += ["--disable-component-update"]
+            return started.chromium.launch(executable_path=program, chromium_sandbox=False, args=flags)
+
+        def firefox(scheme: str):
+            between = tmp_path_factory.mktemp("firefox") / "firefox"
+            words = shlex.join([sys.executable, str(HERE / "firefox.py"), program])
+            between.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+            between.chmod(0o755)
+            preferences = {
+                "layout.css.prefers-color-scheme.content-override": {"dark": 0, "light": 1}[scheme],
+                "ui.prefersReducedMotion": 1,
+            }
+            return started.firefox.launch(
+                channel="moz-firefox", executable_path=between, firefox_user_prefs=preferences, timeout=300_000
+            )
+
+        def get(scheme: str):
+            if BROWSER == "chromium":
+                scheme = "every"
+            if scheme not in running:
+                running[scheme] = chromium() if BROWSER == "chromium" else firefox(scheme)
+            return running[scheme]
+
+        yield get
+        for one in running.values():
+            one.close()
 
 
 @dataclass
@@ -95,12 +137,14 @@ class Opened:
 
 
 @pytest.fixture
-def open_page(browser, book_html) -> Iterator[Callable[..., Opened]]:
+def open_page(browsers, book_html) -> Iterator[Callable[..., Opened]]:
     """``open_page(name, width=1280, scheme="light", javascript=True)`` gives the page ``Opened``, loaded to its end."""
     contexts, opened = [], []
 
     def open_one(name: str, width: int = 1280, scheme: str = "light", javascript: bool = True) -> Opened:
-        context = browser.new_context(
+        if BROWSER == "firefox" and not javascript:
+            pytest.skip("Firefox has no command by which a test could switch scripts off in one page")
+        context = browsers(scheme).new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
             java_script_enabled=javascript,
@@ -114,7 +158,8 @@ def open_page(browser, book_html) -> Iterator[Callable[..., Opened]]:
         one.page.on("console", lambda line: one.errors.append(line.text) if line.type == "error" else None)
         one.page.on("pageerror", lambda error: one.errors.append(str(error)))
         one.page.on("request", lambda request: one.requests.append(request.url))
-        one.page.goto((book_html / name).as_uri(), wait_until="load")
+        path, _, query = name.partition("?")
+        one.page.goto((book_html / path).as_uri() + (query and f"?{query}"), wait_until="load")
         if javascript:  # formulas are typeset after the page has loaded
             one.page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise.then(() => null)")
         return one
