@@ -105,6 +105,7 @@ def test_photos_count_as_there_when_any_folder_of_theirs_is_so_that_half_of_them
     assert not at_hand(DataSettings(name="imagenette")) and at_hand(DataSettings(name="aviary"))
     (tmp_path / "imagewoof2").mkdir()
     assert at_hand(DataSettings(name="imagenette"))
+    write_metadata(tmp_path)
     with pytest.raises(UserError, match="no Imagenette at"):
         open_split("imagenette", "test")
 
