@@ -90,7 +90,7 @@ report.plain_table(
 # %% tags=["remove-input"]
 counted = dict.fromkeys(real_photos.WORDS.values(), 0)
 for each in {tuple(each.requests): each for each in variants}.values():
-    said = table.loc[(each.group, each.label + (" (profile)" if each.own else "")), "TeD-Loc is"]
+    said = table.loc[each.name, "TeD-Loc is"]
     counted[next(word for word in counted if said.startswith(word))] += 1
 Markdown(
     f"Of {sum(counted.values())} settings, each counted once, TeD-Loc is better than its teacher in "

@@ -112,7 +112,7 @@ def against_teachers(
     lines = {}
     for each in found:
         (ours, theirs), (holds, p) = pairs[each.name], decided[tuple(each.requests)]
-        lines[each.group, each.label + (" (profile)" if each.own else "")] = {
+        lines[each.name] = {
             "teacher": mean(theirs, evidence.HALF),
             "TeD-Loc": report.measured(evidence.values(ours, evidence.HALF)),
             "TeD-Loc less teacher": evidence.brief(gaps[each.name]),
@@ -121,9 +121,7 @@ def against_teachers(
             "Top-1 CL, teacher": mean(theirs, "Top-1 CL"),
             "Top-1 CL, TeD-Loc": report.measured(evidence.values(ours, "Top-1 CL")),
         }
-    frame = pd.DataFrame.from_dict(lines, orient="index")
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["varied", ""])
-    return frame, gaps
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("varied"), gaps
 
 
 def mean(side: Side, metric: str = evidence.HALF, **more: Any) -> str:
@@ -137,10 +135,9 @@ def figure(found: Sequence[Variant], gaps: Mapping[str, Difference]) -> Figure:
     """The differences with their intervals, a panel a group."""
     groups = list(dict.fromkeys(each.group for each in found))
     counts = [sum(each.group == group for each in found) for group in groups]
-    drawn, axes = plt.subplots(
-        len(groups), 1, figsize=(7.4, 0.42 * len(found) + 1.6), sharex=True, height_ratios=counts, layout="constrained"
-    )
-    for ax, group in zip(axes, groups, strict=True):
+    size, shape = (7.4, 0.42 * len(found) + 1.6), {"height_ratios": counts, "squeeze": False}
+    drawn, axes = plt.subplots(len(groups), 1, figsize=size, sharex=True, layout="constrained", **shape)
+    for ax, group in zip(axes.flat, groups, strict=True):
         some = [each for each in found if each.group == group][::-1]
         for place, each in enumerate(some):
             gap, colour = gaps[each.name], plots.PALETTE[0] if each.own else "#555555"
@@ -151,7 +148,7 @@ def figure(found: Sequence[Variant], gaps: Mapping[str, Difference]) -> Figure:
         ax.set(yticks=range(len(some)), yticklabels=[each.label for each in some], ylim=(-0.6, len(some) - 0.4))
         ax.set_title(f"by {group}", loc="left", fontsize=10)
         ax.grid(False, axis="y")
-    axes[-1].set_xlabel("TeD-Loc less its teacher, MaxBoxAcc in points; bar: 95 % interval")
+    axes[-1, 0].set_xlabel("TeD-Loc less its teacher, MaxBoxAcc in points; bar: 95 % interval")
     return drawn
 
 

@@ -43,7 +43,9 @@ from tedloc.runs.localizer import STORY, UNLIKE, Found, Localizer, load
 ASSETS = "tedloc-assets"  # key of an output's metadata: path below _static -> gzip, base64
 STOPS = 32  # of the overlay's colour map
 LARGEST = 50e6  # bytes of a model that a page may bring along
-PHOTO_WEIGHTS = "float15"  # of the photo model's file; with int8, two boxes of forty had an IoU below 0.95 with PyTorch's
+PHOTO_WEIGHTS = (
+    "float15"  # of the photo model's file; with int8, two boxes of forty had an IoU below 0.95 with PyTorch's
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ def test_a_difference_is_of_tedloc_and_the_teacher_that_taught_it(collected):
     assert len(table) == len(variants) and len(gaps) == len(variants)
     for gap in gaps.values():
         assert gap.worlds == {0: 25.0, 1: 27.5, 2: 30.0}
-    own = table.loc[("teacher", "CAM of the ImageNet classifier (profile)")]
+    own = table.loc["teacher: CAM of the ImageNet classifier"]
     assert own["teacher"] == "50.0" and own["TeD-Loc"].startswith("77.5 ± 2.5")
     figure = real_photos.figure(variants, gaps)
     assert len(figure.axes) == 4
