@@ -40,7 +40,7 @@ P = profiles.get(profile, settings)
 # %%
 # TeD-Loc with another teacher, fewer training photos, another input size or encoder,
 # each beside the teacher that taught it, over the same seeds.
-variants = real_photos.variants(P)
+variants, not_run = real_photos.to_be_had(real_photos.variants(P))
 found = runs.collect_named(real_photos.requests(variants))
 table, gaps = real_photos.against_teachers(variants, found)
 
@@ -97,6 +97,7 @@ Markdown(
     f"{counted['better']}, worse in {counted['worse']}, and in {counted['cannot be decided']} it cannot be decided. The gain "
     f"lies between {report.number(min(gap.mean for gap in gaps.values()), signed=True)} and "
     f"{report.number(max(gap.mean for gap in gaps.values()), signed=True)} points."
+    + (f" Not run for this book: {'; '.join(each.name for each in not_run)}." if not_run else "")
 )
 
 # %% [markdown]

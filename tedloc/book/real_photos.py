@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 from tedloc import plots, runs
 from tedloc.book import evidence, report
+from tedloc.data import at_hand
 from tedloc.methods import create
 from tedloc.metrics import verdicts
 from tedloc.metrics.verdicts import Difference, Side
+from tedloc.runs import kept
 from tedloc.runs.run import Run
 from tedloc.settings import Profile, override
 
@@ -22,7 +24,7 @@ TEACHERS = ("head-cam", "cam", "ddt", "c2am")
 FEW = 100  # training photos a class
 PHOTOS = (35, FEW)  # beside the profile's own number; of fewer than 35, fewer would be tested, too
 SIZES = (224, 320)  # pixels of the encoder's input
-ENCODERS = ("efficientnet-lite0", "efficientnet-lite1")
+ENCODERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 ANCHORS = ("qr_rows", "none", "random")
 TERMS = {"L_KD": "kd", "P_CL": "patch", "I_CL": "image"}
 LOSSES = ("L_KD", "L_KD + P_CL", "L_KD + P_CL + I_CL", "P_CL + I_CL")  # Table 2's rows, and all but the first term
@@ -73,6 +75,16 @@ def variants(profile: Profile) -> list[Variant]:
             asked = runs.grid(base, routes=("g",), **{setting: value})
             found.append(Variant(group, label, asked, asked == own))
     return found
+
+
+def to_be_had(found: Sequence[Variant]) -> tuple[list[Variant], list[Variant]]:
+    """(those that can be shown here, the others): runs are computed where the photos are, and else have to be kept."""
+    able = [
+        each
+        for each in found
+        if all(at_hand(asked.profile.data) or kept.holds(asked) for asked in (*each.requests, *each.teachers))
+    ]
+    return able, [each for each in found if each not in able]
 
 
 def requests(found: Sequence[Variant]) -> dict[str, list[runs.Request]]:

@@ -72,6 +72,19 @@ def test_a_difference_is_of_tedloc_and_the_teacher_that_taught_it(collected):
     plt.close(figure)
 
 
+def test_what_is_neither_kept_nor_can_be_computed_is_left_out_and_named(monkeypatch):
+    variants = real_photos.variants(PHOTOS)
+    monkeypatch.setattr(real_photos, "at_hand", lambda data: False)
+    stored = {*variants[0].requests, *variants[0].teachers}
+    monkeypatch.setattr(real_photos.kept, "holds", lambda asked: asked in stored)
+    able, others = real_photos.to_be_had(variants)
+    assert {each.name for each in able} == {each.name for each in variants if each.own} and len(others) == len(
+        variants
+    ) - 3
+    monkeypatch.setattr(real_photos, "at_hand", lambda data: True)
+    assert real_photos.to_be_had(variants) == (variants, [])
+
+
 def test_parts_of_the_photos_are_of_their_classes_or_of_small_objects():
     parts = real_photos.subsets({0: meter(40)}, {"fish": ["n01440764"], "dogs": ["n02086240"]})
     assert [int(part[0].sum()) for part in parts.values()] == [20, 20, 20]
