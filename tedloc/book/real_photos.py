@@ -1,5 +1,6 @@
 """Does TeD-Loc beat its teacher on real photos? What is varied, the runs behind each variant, and what they say."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,12 +79,15 @@ def variants(profile: Profile) -> list[Variant]:
 
 
 def to_be_had(found: Sequence[Variant]) -> tuple[list[Variant], list[Variant]]:
-    """(those that can be shown here, the others): runs are computed where the photos are, and else have to be kept."""
+    """(those that can be shown here, the others): runs are computed where the photos are, and else have to be kept. A
+    group of one is no comparison."""
     able = [
         each
         for each in found
         if all(at_hand(asked.profile.data) or kept.holds(asked) for asked in (*each.requests, *each.teachers))
     ]
+    counts = Counter(each.group for each in able)
+    able = [each for each in able if counts[each.group] > 1 or len(counts) == 1]
     return able, [each for each in found if each not in able]
 
 
