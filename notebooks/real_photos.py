@@ -54,8 +54,8 @@ known = {
     for dataset in paper.DATASETS
 }
 tuned = (
-    f" Settings of every method, TeD-Loc's among them, were chosen on the validation photos: at most {tune.TRIALS} trials of "
-    f"{tune.EPOCHS:.0%} of the epochs and {tune.MINUTES:g} minutes of one core each."
+    f" Settings of every method, TeD-Loc's among them, were chosen on the validation photos: at most {tune.TRIALS} trials and "
+    f"{tune.MINUTES:g} minutes of one core each, and a few more where the best lay at the edge of a grid."
     if tune.is_recorded(P.name)
     else ""
 )
@@ -232,8 +232,8 @@ evidence.verdicts(
 edges = tune.edges(P) if tune.is_recorded(P.name) else {}
 at_edge = "; ".join(f"{method}: {', '.join(names)}" for method, names in edges.items() if names)
 Markdown(
-    f"The best value lies at the edge of its grid, so that a better one may lie beyond it: {at_edge}. These grids were not "
-    "widened, since the budget was used up."
+    f"The best value lies at the edge of its grid, so that a better one may lie beyond it: {at_edge}. These grids had "
+    "been widened once."
     if at_edge
     else ""
 )

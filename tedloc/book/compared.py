@@ -278,7 +278,8 @@ def taken(rows: Mapping[str, Row], found: Mapping[str, Sequence[runs.Run]], imag
         lines[label] = {
             "backbone": row.backbone,
             "seeds": str(len(found[label])) if row.seeded else report.MISSING,
-            "parameters (M)": report.number(run.metrics["parameters"] / 1e6, 2),
+            # a classifier that comes ready is no part of the run, and is not counted
+            "parameters (M)": report.number(count / 1e6, 2) if (count := run.metrics["parameters"]) else report.MISSING,
             "training (s)": report.number(used["fit"], 0) if row.seeded else report.MISSING,
             "test (ms an image)": report.number(1000 * used["test"] / images, 1),
         }

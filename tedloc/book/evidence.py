@@ -226,7 +226,8 @@ def about(profile: Profile, judged: Judged) -> str:
     if not judged.claim.images:
         return "no images: counted and timed"
     worlds = sorted({world for each in judged.differences for world in each.worlds})
-    named = report.plural(len(worlds), "world") + f" ({', '.join(map(str, worlds))})" if worlds else "not tested"
+    kind = "world" if profile.synthetic else "seed"
+    named = report.plural(len(worlds), kind) + f" ({', '.join(map(str, worlds))})" if worlds else "not tested"
     return f"{profile.data.name}{', synthetic images' if profile.synthetic else ''}; {named}"
 
 
