@@ -149,6 +149,17 @@ def imagenette() -> Profile:
         # a second epoch was no better on validation: 70.3 and 71.0 MaxBoxAcc
         optimiser=OptimiserSettings(epochs=1, learning_rate=0.039, momentum=0.9, weight_decay=7.4e-4),
         max_epochs=1,
+        changes=(
+            *ON_PHOTOS,
+            ("da-wsol", "width", 64),
+            ("ddt", "whiten", 1.0),
+            ("da-wsol", "optimiser.learning_rate", 0.03),
+            ("da-wsol", "mu", 1.0),
+            ("bas", "optimiser.learning_rate", 0.005),
+            ("bas", "area", 1.6),
+            ("c2am", "contrast.learning_rate", 3e-4),
+            ("c2am", "alpha", 3.0),
+        ),
     )
 
 
