@@ -158,7 +158,7 @@ def imagenette() -> Profile:
             ("bas", "optimiser.learning_rate", 0.005),
             ("bas", "area", 1.6),
             ("c2am", "contrast.learning_rate", 3e-4),
-            ("c2am", "alpha", 3.0),
+            ("c2am", "alpha", 6.0),
         ),
     )
 
