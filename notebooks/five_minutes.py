@@ -17,6 +17,7 @@ profile = "smoke"
 
 # %% tags=["remove-input", "reads-other-chapters"]
 import html
+import re
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML, Markdown
@@ -67,7 +68,7 @@ verdict_table
 # ## What to keep in mind
 #
 # - **Drawn birds** are made to pose the question: species differ in one small part. There a classifier's map is misled on
-#   purpose, and TeD-Loc's gain over its teacher is large. [Real photos](imagenette-small/real_photos.ipynb) ask the same
+#   purpose, and TeD-Loc's gain over its teacher is large. {doc}`Real photos <imagenette-small/real_photos>` ask the same
 #   question with a far better teacher.
 # - **Boxes that see no image** come close to some methods wherever objects are large and central. Every table has them.
 # - **The decoder is not in the paper**, nor are the numbers of samples and the weights of the losses: ours are chosen on
@@ -78,12 +79,12 @@ verdict_table
 #
 # | you want | page |
 # |:--|:--|
-# | the tables | [Main results](main_results.ipynb), and [on real photos](imagenette-small/main_results.ipynb) |
+# | the tables | [Main results](main_results.ipynb), and {doc}`on real photos <imagenette-small/main_results>` |
 # | to see it work on a picture of yours | [Try it](try_it.ipynb) |
-# | to run it | [Reproduce it](../reproduce.md), [Your data](../your_data.md) |
-# | to score your own maps | [The evaluator in your code](../evaluator.md) |
+# | to run it | {doc}`Reproduce it <../reproduce>`, {doc}`Your data <../your_data>` |
+# | to score your own maps | {doc}`The evaluator in your code <../evaluator>` |
 # | to know what is wrong with the paper's numbers | [Audit](audit.ipynb) |
-# | what none of this can tell | [Limits](../limits.md) |
+# | what none of this can tell | {doc}`Limits <../limits>` |
 
 # %% tags=["remove-cell"]
 # For the book's first page.
@@ -96,5 +97,6 @@ alt = "Share of right boxes on drawn birds and on real photos: " + "; ".join(
 )
 sheet = embedded.picture(plots.picture(drawn))
 glue("first-figure", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{sheet}">'), display=False)
-glue("first-sentences", Markdown("\n\n".join(sentences)), display=False)
+strong = [re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(each)) for each in sentences]
+glue("first-sentences", HTML("".join(f"<p>{each}</p>" for each in strong)), display=False)
 glue("first-verdicts", verdict_table, display=False)

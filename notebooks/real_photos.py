@@ -12,7 +12,7 @@
 # A student that only copies its teacher's maps can be spared. The paper's first claim is that TeD-Loc localizes better
 # than CLIP-ES, which teaches it: by 5.9 points on CUB and by 1.4 on ILSVRC. Drawn birds say yes by a wide margin, but
 # there the teacher is poor. This page asks real photos: twenty classes of ILSVRC, the paper's second data set, with the
-# benchmark's own boxes ([The data](../../data.md)).
+# benchmark's own boxes ({doc}`The data <../../data>`).
 #
 # CLIP and EVA cannot be had here, so teacher and encoder are others: EfficientNet-Lite0 looks at the photos, and the maps
 # of its own ImageNet classifier teach (CAM). That classifier has seen a million labelled photos, these training photos
@@ -138,8 +138,8 @@ report.plain_table(
 # ## What each loss adds
 #
 # The three rows of the paper's Table 2, and both other losses without $L_{\mathrm{KD}}$. Where $P_{\mathrm{CL}}$ is on, the map
-# is that of $g$; where it is off, nothing trains $g$, and the map is the true class's anchor map. [Loss
-# ablation](../loss_ablation.ipynb) has all seven combinations, on drawn birds.
+# is that of $g$; where it is off, nothing trains $g$, and the map is the true class's anchor map. {doc}`What each loss adds
+# <../loss_ablation>` has all seven combinations, on drawn birds.
 
 # %%
 # A term that is left out has the weight 0; all else is alike.

@@ -40,6 +40,7 @@ OPTIONAL = {
     "tedloc.backbones.minilm": "offline-weights",
     "tedloc.backbones.stable_diffusion": "diffusion",
     "tedloc.book.illustrations": "book",
+    "tedloc.export": "onnx",
 }
 
 

@@ -127,8 +127,9 @@ def verdicts_table() -> pd.DataFrame:
     stored, rows = findings.kept(), []
     for claim in findings.claims(stored.values()):
         for profile, verdict in claim["verdicts"].items():
-            chapter = stored[profile]["chapters"][claim["chapter"]]
-            about = {"profile": profile, "chapter": claim["title"], "claim": claim["name"], "origin": claim["origin"]}
+            judged = stored[profile]["chapters"].values()
+            chapter = next(each for each in judged if verdict in each["verdicts"])
+            about = {"profile": profile, "chapter": chapter["title"], "claim": claim["name"], "origin": claim["origin"]}
             said = {"verdict": verdict["label"], "evidence": verdict["evidence"], "about": verdict["about"]}
             rows.append(about | said | {"commit": chapter["commit"], "date": chapter["date"]})
     return pd.DataFrame(rows, columns=list(SCHEMA["verdicts.csv"]))

@@ -66,7 +66,7 @@ def figure(found: Mapping[str, Mapping[str, Any]]) -> Figure:
         ax.set(yticks=range(len(ROLES)), yticklabels=list(reversed(ROLES.values())), xlim=(0, 100))
         ax.set_title(KINDS[name], loc="left", fontsize=11)
         ax.grid(False, axis="y")
-        ax.set_xlabel("boxes that overlap the true one by half (%)")
+    drawn.supxlabel("boxes that overlap the true one by half (%)", fontsize=11)
     return drawn
 
 

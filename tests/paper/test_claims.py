@@ -38,7 +38,8 @@ def test_every_claim_is_judged_in_its_chapter():
 def test_a_notebook_judges_claims_of_the_file_and_types_none_of_its_own(notebook):
     for call in called(notebook, "evidence"):
         if call.func.attr in JUDGES and isinstance(call.args[0], ast.Constant):
-            assert paper.claim(call.args[0].value).chapter == notebook.stem
+            claim = paper.claim(call.args[0].value)
+            assert notebook.stem in (claim.chapter, "real_photos")  # where several chapters' claims are put to photos
     assert not {call.func.attr for call in called(notebook, "report")} & {"verdict", "verdicts", "Verdict"}
 
 

@@ -163,7 +163,7 @@ def test_the_train_command_writes_the_metrics_it_prints(tmp_path, capsys):
         (["--profile", "smoke", "--method", "camm"], "unknown method 'camm'"),
         (["--profile", "smoke", "--encoder.name", "resnet"], "resnet"),
         (["--profile", "smoke", "--data.per-class", "2", "--anchors.orthogonaliser", "gram"], "orthogonaliser"),
-        (["--profile", "imagenette-small"], "TEDLOC_DATA"),
+        (["--profile", "imagenette-small"], "wsol_metadata.py fetch"),
     ],
 )
 def test_a_wrong_request_ends_in_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch, tmp_path):
