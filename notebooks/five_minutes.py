@@ -32,9 +32,9 @@ plots.use_style()
 # What the chapters found on drawn birds and on real photos; nothing is computed here.
 found = findings.at_hand(profile)
 sentences, claims = first_page.sentences(found), first_page.verdicts(found)
-drawn = first_page.figure(found)
 
 # %% tags=["remove-input"] mystnb={"image": {"alt": "Share of right boxes on drawn birds and on real photos: TeD-Loc in blue, below it its teacher, a classifier's map, the best other method, and the best box that sees no image."}}
+drawn = first_page.figure(found)
 plt.show()
 
 # %% tags=["remove-input"]
