@@ -86,7 +86,7 @@ def smoke() -> Profile:
     )
 
 
-# On photos, where nothing is searched yet: what was best for an earlier encoder of the aviary.
+# On photos, where no search of their own says otherwise: what was best for an earlier encoder of the aviary.
 ON_PHOTOS = (
     ("cam", "optimiser.learning_rate", 0.05),
     ("ddt", "whiten", 0.1),
@@ -130,8 +130,8 @@ def imagenette() -> Profile:
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile imagenette
 
     Not run here: settings are those of `imagenette-small`. 0.7 GB to fetch, 9.1 GB for the cache. On one CPU thread,
-    reckoned from the small profile: features half an hour, teacher's maps 10 minutes, then 12 minutes a seed for
-    TeD-Loc. A GPU is for this.
+    reckoned from the small profile: features 25 minutes, teacher's maps 14, then 5 minutes a seed for TeD-Loc. A GPU is
+    for this.
     """
     return Profile(
         name="imagenette",
@@ -164,6 +164,9 @@ def imagenette_small() -> Profile:
     """As `imagenette` with 300 training photos a class: for two cores, and for copies that hold no more.
 
     TEDLOC_DATA=... papermill notebooks/main_results.ipynb out.ipynb -p profile imagenette-small
+
+    2.4 GB for the cache. On one busy CPU thread: features 6 minutes, teacher's maps 3, then 70 seconds a seed for
+    TeD-Loc; of the compared methods C2AM and BAS take longest, 2 to 4 minutes. Test MaxBoxAcc: the README's table.
     """
     return replace(
         imagenette(), name="imagenette-small", live=LIVE_ON_PHOTOS, data=DataSettings(name="imagenette", per_class=300)

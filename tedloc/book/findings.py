@@ -152,6 +152,12 @@ def record() -> list[str]:
     return list(profiles)
 
 
+def ranked(results: Mapping[str, Any], role: str, metric: str) -> list[dict[str, Any]]:
+    """Methods of the main results in a role that have the metric, the highest mean first."""
+    having = [each for each in results["methods"] if each["role"] == role and metric in each["metrics"]]
+    return sorted(having, key=lambda each: -each["metrics"][metric]["mean"])
+
+
 def origin(finding: Mapping[str, Any]) -> str:
     """``computed 2026-01-31 at commit abc``, with ``stored,`` before it for one that is kept with the package."""
     stories = list(finding["chapters"].values())

@@ -38,13 +38,8 @@ def at_hand(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, An
 
 def best(results: Mapping[str, Any], metric: str = "MaxBoxAcc") -> dict[str, dict[str, Any]]:
     """By role of :data:`ROLES` the method with the highest mean: {method, mean, sd, n}; roles without one: left out."""
-    chosen = {}
-    for role in ROLES:
-        having = [each for each in results["methods"] if each["role"] == role and metric in each["metrics"]]
-        if having:
-            top = max(having, key=lambda each: each["metrics"][metric]["mean"])
-            chosen[role] = {"method": top["method"], **top["metrics"][metric]}
-    return chosen
+    ranked = {role: findings.ranked(results, role, metric) for role in ROLES}
+    return {role: {"method": some[0]["method"], **some[0]["metrics"][metric]} for role, some in ranked.items() if some}
 
 
 def figure(found: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -73,18 +68,14 @@ def figure(found: Mapping[str, Mapping[str, Any]]) -> Figure:
 def verdicts(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The main claims, and in a column a kind of images what became of each: "holds", "does not hold", "cannot be
     decided here", or a dash where it was not tested. A claim that no image decides stands in every column."""
-    claims = findings.claims(found.values())
-    by_name = {claim["id"]: claim for claim in claims}
+    claims = {claim["id"]: claim for claim in findings.claims(found.values())}
     lines = {}
     for name, words in CLAIMS.items():
-        told = by_name[name]["verdicts"] if name in by_name else {}
-        alone = next((verdict["label"] for verdict in told.values()), report.MISSING)
-        lines[words] = {
-            kind: (told[profile]["label"] if profile in told else report.MISSING)
-            if name not in by_name or by_name[name]["images"]
-            else alone
-            for profile, kind in KINDS.items()
-        }
+        claim = claims.get(name, {"images": True, "verdicts": {}})
+        told = {profile: verdict["label"] for profile, verdict in claim["verdicts"].items()}
+        if not claim["images"]:
+            told = dict.fromkeys(KINDS, next(iter(told.values())))
+        lines[words] = {kind: told.get(profile, report.MISSING) for profile, kind in KINDS.items()}
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("the paper says")
 
 

@@ -32,10 +32,10 @@ PICTURE = Path("_static", "localizations.jpg")  # below book/
 
 def _best(results: Mapping[str, Any], role: str, metric: str) -> str:
     """The highest mean of a metric among the methods in a role, and the method's name where there are several."""
-    having = [method for method in results["methods"] if method["role"] == role and metric in method["metrics"]]
+    having = findings.ranked(results, role, metric)
     if not having:
         return report.MISSING
-    best = max(having, key=lambda method: method["metrics"][metric]["mean"])
+    best = having[0]
     value = best["metrics"][metric]
     text = report.number(value["mean"]) + (f" ± {report.number(value['sd'])}" if value["n"] > 1 else "")
     return text + (f" ({best['method']})" if len(having) > 1 else "")
