@@ -37,6 +37,11 @@ def brief(found: Difference) -> str:
     return f"{_signed(found.mean)} ({_signed(found.low)} to {_signed(found.high)})"
 
 
+def p_value(p: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {number(p, 3)}"
+
+
 def by_world(found: Difference) -> str:
     """``+2.0, +2.1, +2.2``."""
     return ", ".join(map(_signed, found.worlds.values()))
@@ -207,7 +212,7 @@ def verdicts(profile: Profile, found: Sequence[Judged], caption: str = "") -> Ta
     for each, (holds, p) in zip(found, decided, strict=True):
         evidence = each.evidence
         if not np.isnan(p):
-            evidence += f"; p {'< 0.001' if p < 0.001 else '= ' + number(p, 3)}, corrected for {tested} claims"
+            evidence += f"; {p_value(p)}, corrected for {tested} claims"
         holds = holds if each.claim.images else each.holds
         shown.append(
             Verdict(

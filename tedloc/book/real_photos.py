@@ -132,7 +132,7 @@ def against_teachers(
             "teacher": mean(theirs, evidence.HALF),
             "TeD-Loc": report.measured(evidence.values(ours, evidence.HALF)),
             "TeD-Loc less teacher": evidence.brief(gaps[each.name]),
-            "TeD-Loc is": f"{WORDS[holds]} (p {'< 0.001' if p < 0.001 else '= ' + report.number(p, 3)})",
+            "TeD-Loc is": f"{WORDS[holds]} ({evidence.p_value(p)})",
             "difference, thresholds from val": evidence.brief(carried[each.name]),
             "Top-1 CL, teacher": mean(theirs, "Top-1 CL"),
             "Top-1 CL, TeD-Loc": report.measured(evidence.values(ours, "Top-1 CL")),
