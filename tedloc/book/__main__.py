@@ -40,7 +40,8 @@ GENERATED = ("index", "genindex", "py-modindex", "search")  # pages without a so
 def run(
     profile: str = "aviary", only: str | None = None, force: bool = False, parameters: dict[str, Any] | None = None
 ) -> None:
-    """Execute the book's notebooks, on a CPU two at a time where nothing is timed; their runs use all cores.
+    """Execute the book's notebooks, on a CPU two at a time where nothing is timed; their runs use all cores. Of those
+    that may run side by side the longest begin first, so that none is left to end alone.
 
     Chapters with a profile of their own (real photos) are left out of the smoke book.
     parameters: of a notebook that is named by ``only``; of a whole book each chapter in its profile gets those it has.
@@ -61,7 +62,7 @@ def run(
     left = progress.Left({chapter.name: chapters.earlier_seconds(chapter, profile) for chapter in everything})
     for group in groups:
         waiting = []
-        for chapter in group:
+        for chapter in sorted(group, key=lambda chapter: left.expected(chapter.name), reverse=True):
             values = wanted[chapter]
             if not force and chapters.is_current(chapter, values):
                 print(f"{_label(chapter, values)}: up to date", flush=True)

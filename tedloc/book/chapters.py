@@ -7,6 +7,7 @@ carries the fingerprint of what it was made from; while that is current it is no
 
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 
 from tedloc import fingerprints, paths, profiles
 from tedloc.cost import bits, measured
+from tedloc.data import at_hand
 from tedloc.errors import UserError, choose
 from tedloc.fingerprints import digest
 from tedloc.runs import provenance
@@ -82,9 +84,10 @@ class Chapter:
         return self._has(READS_OTHERS)
 
     @property
-    def shows_time(self) -> bool:
-        """Whether it measures time, so that no other chapter may be executed beside it."""
-        return self._has(SHOWS_TIME)
+    def measures_time(self) -> bool:
+        """Whether no other chapter may be executed beside it. Where the photos of its own profile are not on the
+        machine, it shows the times that are kept."""
+        return self._has(SHOWS_TIME) and (self.profile is None or at_hand(profiles.get(self.profile).data))
 
     def _has(self, tag: str) -> bool:
         return f'"{tag}"' in self.source.read_text()
@@ -118,11 +121,12 @@ def contents() -> list[Chapter]:
 
 
 def in_order(found: list[Chapter]) -> list[list[Chapter]]:
-    """The chapters in groups, one group after another: each that shows time by itself, then those that can be executed
-    side by side, at last those that read others. Within a group they keep the book's order."""
-    alone = [[chapter] for chapter in found if chapter.shows_time and not chapter.reads_others]
-    others = [chapter for chapter in found if not chapter.shows_time and not chapter.reads_others]
-    return [group for group in (*alone, others, [chapter for chapter in found if chapter.reads_others]) if group]
+    """The chapters in groups, one group after another: each that measures time by itself, then those that can be
+    executed side by side, at last those that read others. Within a group they keep the book's order."""
+    first = [chapter for chapter in found if not chapter.reads_others]
+    alone = [[chapter] for chapter in first if chapter.measures_time]
+    side_by_side = [chapter for chapter in first if not chapter.measures_time]
+    return [group for group in (*alone, side_by_side, [chapter for chapter in found if chapter.reads_others]) if group]
 
 
 def select(name: str) -> Chapter:
@@ -205,6 +209,7 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
             progress_bar=bar,
             start_timeout=300,
             extra_arguments=QUIET_KERNEL,
+            shutdown_kernel="immediate",  # what it made is written; to take down all that it imported takes seconds
         )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
@@ -225,9 +230,13 @@ def execute(chapter: Chapter, parameters: dict[str, Any], line: int = 0) -> floa
 
 
 def earlier_seconds(chapter: Chapter, profile: str) -> float | None:
-    """How long it took when it was last executed in this profile or its own; None where it was not."""
-    story = record(chapter.executed)
-    return story.get("seconds") if story.get("profile") == (chapter.profile or profile) else None
+    """How long it took when it was last executed in this profile or its own, or else when the results that are kept of
+    that profile were recorded; None where neither is known."""
+    story, executed_in = record(chapter.executed), chapter.profile or profile
+    if story.get("profile") != executed_in:
+        kept = RESULTS / f"{executed_in}.json"
+        story = json.loads(kept.read_text())["chapters"].get(chapter.notebook, {}) if kept.exists() else {}
+    return story.get("seconds")
 
 
 def leave_out(chapter: Chapter) -> None:

@@ -7,7 +7,7 @@ can still say what was found where that was, and when. A *finding*, computed or 
 
     profile   its name
     recorded  the day it was stored (stored ones only)
-    chapters  name -> {title, commit, date, device, machine, verdicts: [{id, holds, label, evidence, about}]}
+    chapters  name -> {title, commit, date, device, machine, seconds, verdicts: [{id, holds, label, evidence, about}]}
     results   {provenance, dataset_of_paper, methods: [{method, role, seeds, metrics: {metric: {mean, sd, n, paper}}}]}
 """
 
@@ -75,6 +75,7 @@ def of_chapter(chapter: Chapter) -> dict[str, Any] | None:
     outputs = [output.get("metadata", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     title = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
     found = {"title": title, **{key: story.get(key, "") for key in ("commit", "date", "device", "machine")}}
+    found["seconds"] = story.get("seconds")
     found["verdicts"] = [dict(verdict) for data in outputs for verdict in data.get(report.VERDICTS, [])]
     found["results"] = next((data[report.RESULTS] for data in outputs if report.RESULTS in data), None)
     return json.loads(json.dumps(found))

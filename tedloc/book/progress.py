@@ -18,8 +18,8 @@ def duration(seconds: float) -> str:
 class Left:
     """Chapters that are not done yet, by name.
 
-    earlier: seconds that a chapter took when it was last executed in the same profile, None where it was not; such a
-    one is taken for as long as the mean of the others
+    earlier: seconds that a chapter took before (``chapters.earlier_seconds``), None where that is not known; such a one
+    is taken for as long as the mean of the others
     """
 
     def __init__(self, earlier: Mapping[str, float | None]):
@@ -32,15 +32,23 @@ class Left:
         """It is current already, or left out."""
         self.earlier.pop(name, None)
 
+    def _known(self) -> list[float]:
+        """Seconds of the chapters that are done or have been executed before."""
+        found = {name: seconds for name, seconds in self.earlier.items() if seconds is not None} | self.took
+        return list(found.values())
+
+    def expected(self, name: str) -> float:
+        """Seconds that a chapter is taken for; 0 where nothing at all is known."""
+        earlier, known = self.earlier[name], self._known()
+        return sum(known) / max(len(known), 1) if earlier is None else earlier
+
     def words(self, places: int = 1) -> str:
         """How many of how many are done, and what the others will take, so many at a time."""
         open_ = [name for name in self.earlier if name not in self.took]
         count = f"{len(self.took)} of {len(self.earlier)} chapters"
-        known = [*self.took.values(), *(self.earlier[name] for name in open_ if self.earlier[name] is not None)]
-        if not open_ or not known:
+        if not open_ or not self._known():
             return count
-        mean = sum(known) / len(known)
-        seconds = sum(mean if self.earlier[name] is None else self.earlier[name] for name in open_)
+        seconds = sum(map(self.expected, open_))
         return f"{count}, about {duration(seconds / min(places, len(open_)))} left"
 
 

@@ -1,6 +1,7 @@
 """The runner of the notebooks and the builder of the book, on notebooks and contents of their own."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -161,6 +162,28 @@ def test_chapters_are_executed_side_by_side_unless_one_shows_time(checkout, caps
     timed = next(chapter for chapter in chapters.contents() if chapter.name == "timed")
     assert nbformat.read(timed.executed, as_version=4).cells[-1].outputs[0].text == "False\n"
     assert re.search(r"second \[aviary\]: \d+ s", capsys.readouterr().out)
+
+
+def test_a_chapter_whose_own_photos_are_elsewhere_measures_no_time(checkout, monkeypatch):
+    checkout(["executed/imagenette-small/timed", "executed/plain"], timed='# %% tags=["shows-time"]\n1', plain="1")
+    for there, groups in {True: [["timed"], ["plain"]], False: [["timed", "plain"]]}.items():
+        monkeypatch.setattr(chapters, "at_hand", lambda data, there=there: there)
+        found = chapters.in_order(chapters.contents())
+        assert [[chapter.notebook for chapter in group] for group in found] == groups
+
+
+def test_of_chapters_side_by_side_the_longest_begin_first_by_the_times_that_are_kept(checkout, monkeypatch, tmp_path):
+    checkout(short="1", unknown="1", long="1")
+    monkeypatch.setattr(chapters, "RESULTS", tmp_path)
+    kept = {"chapters": {"short": {"seconds": 1.0}, "long": {"seconds": 9.0}}}
+    (tmp_path / "aviary.json").write_text(json.dumps(kept))
+    begun = []
+    monkeypatch.setattr(book, "_execute", lambda waiting, left: begun.extend(chapter.name for chapter, _ in waiting))
+    book.run("aviary")
+    assert begun == ["long", "unknown", "short"]
+    begun.clear()
+    book.run("smoke")  # of which nothing is kept
+    assert begun == ["short", "unknown", "long"]
 
 
 def test_a_whole_book_gives_each_chapter_the_parameters_that_it_has(checkout, capsys):

@@ -11,7 +11,7 @@ from tedloc.book import __main__ as book
 from tedloc.book import chapters, findings, report
 from tedloc.errors import UserError
 
-STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux"}
+STORY = {"commit": "abc", "date": "2026-01-02", "device": "cpu", "machine": "Linux", "seconds": 12.5}
 
 
 def told(name: str, holds: bool | None, evidence: str) -> report.Verdict:

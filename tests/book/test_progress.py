@@ -24,7 +24,8 @@ def test_what_is_left_is_reckoned_from_earlier_executions_and_from_the_others():
     assert left.words(places=2) == "1 of 3 chapters, about 42 s left"
     left.done("b", 5.0), left.done("c", 5.0)
     assert left.words() == "3 of 3 chapters"
-    assert progress.Left({"a": None}).words() == "0 of 1 chapters"
+    nothing = progress.Left({"a": None})
+    assert nothing.words() == "0 of 1 chapters" and nothing.expected("a") == 0
 
 
 def test_news_is_of_the_run_that_wrote_last():
