@@ -75,10 +75,11 @@ def browser_program() -> str:
 
 
 @pytest.fixture(scope="session")
-def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str], object]]:
-    """``browsers(scheme)`` is a headless browser cut off from every network (playwright's ``Browser``).
+def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str, bool], object]]:
+    """``browsers(scheme, touch)`` is a headless browser cut off from every network (playwright's ``Browser``).
 
-    Chromium is one for all tests. A Firefox is told the colour scheme when it starts, so there is one for each.
+    Chromium is one for all tests. A Firefox is told when it starts which colour scheme it shows and whether it is
+    pointed at by fingers, so there is one for each.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
     program, running = browser_program(), {}
@@ -89,7 +90,7 @@ def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str], object]]:
             flags += ["--disable-component-update"]
             return started.chromium.launch(executable_path=program, chromium_sandbox=False, args=flags)
 
-        def firefox(scheme: str):
+        def firefox(scheme: str, touch: bool):
             between = tmp_path_factory.mktemp("firefox") / "firefox"
             words = shlex.join([sys.executable, str(HERE / "firefox.py"), program])
             between.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -98,16 +99,18 @@ def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str], object]]:
                 "layout.css.prefers-color-scheme.content-override": {"dark": 0, "light": 1}[scheme],
                 "ui.prefersReducedMotion": 1,
             }
+            if touch:
+                preferences |= dict.fromkeys(("ui.primaryPointerCapabilities", "ui.allPointerCapabilities"), 1)  # coarse
+                preferences["dom.w3c_touch_events.enabled"] = 1
             return started.firefox.launch(
                 channel="moz-firefox", executable_path=between, firefox_user_prefs=preferences, timeout=300_000
             )
 
-        def get(scheme: str):
-            if BROWSER == "chromium":
-                scheme = "every"
-            if scheme not in running:
-                running[scheme] = chromium() if BROWSER == "chromium" else firefox(scheme)
-            return running[scheme]
+        def get(scheme: str, touch: bool):
+            kind = () if BROWSER == "chromium" else (scheme, touch)
+            if kind not in running:
+                running[kind] = chromium() if BROWSER == "chromium" else firefox(*kind)
+            return running[kind]
 
         yield get
         for one in running.values():
@@ -131,6 +134,10 @@ class Opened:
         """Requests that left the book."""
         return [url for url in self.requests if urlsplit(url).scheme not in OWN_SCHEMES]
 
+    def tap(self, x: float, y: float) -> None:
+        """With a finger; in Firefox, which Playwright's fingers do not reach, with the mouse."""
+        (self.page.mouse.click if BROWSER == "firefox" else self.page.touchscreen.tap)(x, y)
+
     def files(self) -> set[Path]:
         """The files of the book that the page loaded, itself included."""
         return {Path(unquote(urlsplit(url).path)) for url in self.requests if urlsplit(url).scheme == "file"}
@@ -144,11 +151,12 @@ def open_page(browsers, book_html) -> Iterator[Callable[..., Opened]]:
     def open_one(name: str, width: int = 1280, scheme: str = "light", javascript: bool = True) -> Opened:
         if BROWSER == "firefox" and not javascript:
             pytest.skip("Firefox has no command by which a test could switch scripts off in one page")
-        context = browsers(scheme).new_context(
+        phone = width < 600
+        context = browsers(scheme, phone).new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
             java_script_enabled=javascript,
-            has_touch=width < 600,
+            has_touch=phone,
             reduced_motion="reduce",
             offline=True,
         )

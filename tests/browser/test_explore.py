@@ -79,11 +79,12 @@ def test_the_threshold_moves_by_keyboard_and_jumps_to_both_marks(open_page, html
 
 
 def test_a_tap_on_the_curve_moves_the_threshold(open_page, html):
-    page, data = open_page(PAGE, width=390).page, explorer.payload(html, "explorer")
+    phone, data = open_page(PAGE, width=390), explorer.payload(html, "explorer")
+    page = phone.page
     curve = page.locator(".tedloc-explorer svg.explorer-curve")
     curve.scroll_into_view_if_needed()
     size = curve.bounding_box()
-    page.touchscreen.tap(size["x"] + size["width"] / 2, size["y"] + size["height"] / 2)
+    phone.tap(size["x"] + size["width"] / 2, size["y"] + size["height"] / 2)
     page.wait_for_timeout(200)
     found = shown(page, "explorer")
     assert 0.3 < float(found["threshold"]) < 0.7

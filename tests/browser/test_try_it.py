@@ -149,7 +149,7 @@ def test_where_a_server_isolates_the_page_it_uses_threads_and_answers_the_same(b
     alone = chosen(page, "own", "own.png")
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Isolating, directory=book_html)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        served = browsers("light").new_page()
+        served = browsers("light", False).new_page()
         try:
             served.goto(f"http://127.0.0.1:{server.server_port}/{PAGE}", wait_until="load")
             served.locator("#try-it-file").set_input_files(file)
