@@ -48,7 +48,7 @@ class DataSettings:
 
     name: str = "aviary"
     seed: int = 0  # of rendering, or of the split into training and validation images
-    per_class: int | None = None  # at most so many images a class in every split; None: all
+    per_class: int | None = None  # at most so many images a class in every split (of imagenette: in train); None: all
     unreadable: str = "fatal"  # photos on disk: "skip" leaves out training images that `verify` could not read
     # of data set "folder" alone (tedloc.data.folder); None: what lies in the folder under the usual name
     root: str | None = added(None)  # the folder of photos

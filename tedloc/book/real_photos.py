@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tedloc import plots, runs
 from tedloc.book import evidence, report
 from tedloc.data import at_hand
+from tedloc.data.imagenette import SUBSETS
 from tedloc.methods import create
 from tedloc.metrics import verdicts
 from tedloc.metrics.verdicts import Difference, Side
@@ -23,7 +24,7 @@ from tedloc.settings import Profile, override
 # That need no hub. Grad-CAM is left out: where a linear layer reads the mean of the features its map is CAM's.
 TEACHERS = ("head-cam", "cam", "ddt", "c2am")
 FEW = 100  # training photos a class
-PHOTOS = (35, FEW)  # beside the profile's own number; of fewer than 35, fewer would be tested, too
+PHOTOS = (30, FEW)  # beside the profile's own number
 SIZES = (224, 320)  # pixels of the encoder's input
 ENCODERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 ANCHORS = ("qr_rows", "none", "random")
@@ -55,18 +56,20 @@ class Variant:
 
 
 def variants(profile: Profile) -> list[Variant]:
-    """By teacher, number of training photos, input size and, with :data:`FEW` photos a class since every encoder needs
-    embeddings of its own, by encoder. The profile itself stands in every group but the last; of drawn images there is
-    the first group alone."""
+    """By teacher, number of training photos, classes, input size and, with :data:`FEW` photos a class since every
+    encoder needs embeddings of its own, by encoder. The profile itself stands in every group but the last; of drawn
+    images there is the first group alone."""
     few = override(profile, {"data.per_class": FEW})
     made = {name: create(name, profile) for name in dict.fromkeys((profile.pseudo_labels.teacher, *TEACHERS))}
     teachers = {name: method.title for name, method in made.items() if method.applies() and not method.lacks()}
     photos = {n: "all" if n is None else f"{n}" for n in (*PHOTOS, profile.data.per_class)}
+    subsets = {None: "both subsets"} | {(name,): f"{name.title()} alone" for name in SUBSETS}
     sizes = {size: f"{size} x {size} pixels" for size in SIZES}
     encoders = {name: name.replace("efficientnet-lite", "EfficientNet-Lite") for name in ENCODERS}
     groups = {
         "teacher": (profile, "pseudo_labels__teacher", teachers),
         "training photos a class": (profile, "data__per_class", photos),
+        "classes": (profile, "data__only_classes", subsets),
         "input": (profile, "encoder__image_size", sizes),
         f"encoder, {FEW} photos a class": (few, "encoder__name", encoders),
     }

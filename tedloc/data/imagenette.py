@@ -12,8 +12,9 @@ The archives' own split is not used. A photo's name says where it comes from, in
 on and never trained on: of each class the 15 with the lowest hash are *val*, the other 35 *test*. The rest,
 ``<wnid>_*``, are ILSVRC's training photos and *train* here; no box of them is read.
 
-Image ids are ``<wnid>/<file name>``, so splits and ``per_class`` choose the same photos in every copy. Boxes and sizes
-are those of the original photo: relative to its size, a box fits a copy of any size.
+Image ids are ``<wnid>/<file name>``, so splits and ``per_class`` choose the same photos in every copy. ``per_class``
+is of training photos: however few are learned from, the same photos are evaluated. Boxes and sizes are those of the
+original photo: relative to its size, a box fits a copy of any size.
 
 A network with ImageNet weights has been trained on these very training photos. It has seen no box.
 """
@@ -96,7 +97,7 @@ def open(
 
     only_classes: ``imagenette``, ``imagewoof``, single wnids, or several of these; None: all twenty classes
     seed:         of the choice of validation photos and by ``per_class``
-    per_class:    keep at most this many images a class; a copy that holds no more training photos will do
+    per_class:    keep at most this many training photos a class; a copy that holds no more of them will do
     unreadable:   ``skip`` leaves out training images that ``verify`` could not read (``tedloc.data.files.readable``)
 
     Raises ``UserError`` naming folder or file and remedy: for split files or a class that is missing, a class that
@@ -131,8 +132,9 @@ def open(
     well = readable("imagenette", split, ids, unreadable, whole=only_classes is None)
     ids = [ids[i] for i in well]
     labels = np.array([wnids.index(image_id.split("/")[0]) for image_id in ids], dtype=np.int64)
-    kept = limited(ids, labels, per_class, seed)
-    ids, labels = [ids[i] for i in kept], labels[kept]
+    if split == "train":
+        kept = limited(ids, labels, per_class, seed)
+        ids, labels = [ids[i] for i in kept], labels[kept]
     parts = [image_id.split("/") for image_id in ids]
     boxes, sizes = [np.zeros((0, 4), dtype=np.int64)] * len(ids), np.zeros((len(ids), 2), dtype=np.int64)
     if split != "train":

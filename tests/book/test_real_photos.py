@@ -43,7 +43,7 @@ def collected(monkeypatch):
 def test_every_group_but_the_encoders_holds_the_profile_itself_once():
     variants = real_photos.variants(PHOTOS)
     groups = list(dict.fromkeys(each.group for each in variants))
-    assert len(groups) == 4 and [each.group for each in variants if each.own] == groups[:3]
+    assert len(groups) == 5 and [each.group for each in variants if each.own] == groups[:4]
     own = [each.requests for each in variants if each.own]
     assert all(requests == own[0] for requests in own)
     assert all(len(each.requests) == len(PHOTOS.seeds) for each in variants)
@@ -68,7 +68,7 @@ def test_a_difference_is_of_tedloc_and_the_teacher_that_taught_it(collected):
     own = table.loc["teacher: CAM of the ImageNet classifier"]
     assert own["teacher"] == "50.0" and own["TeD-Loc"].startswith("77.5 ± 2.5")
     figure = real_photos.figure(variants, gaps)
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 5
     plt.close(figure)
 
 

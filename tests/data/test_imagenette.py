@@ -142,6 +142,11 @@ def test_per_class_takes_the_photos_of_lowest_hash_so_that_every_copy_gives_the_
     assert open_split("imagenette", "train", per_class=2).ids == few.ids
 
 
+def test_per_class_leaves_the_evaluated_photos_as_they_are(kept):
+    for split in ("val", "test"):
+        assert open_split("imagenette", split, per_class=2).ids == splits()[split].ids
+
+
 def test_boxes_sizes_and_labels_are_the_benchmarks_and_pixels_lie_under_the_box(kept):
     images = open_split("imagenette", "test")
     assert images.wnids == list(CLASSES) and images.class_names == ["tench", "Shih Tzu"]
