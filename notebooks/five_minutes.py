@@ -95,8 +95,11 @@ alt = "Share of right boxes on drawn birds and on real photos: " + "; ".join(
     )
     for name, each in first_page.at_hand(found).items()
 )
-sheet = embedded.picture(plots.picture(drawn))
-glue("first-figure", HTML(f'<img class="sheet" alt="{html.escape(alt)}" src="{sheet}">'), display=False)
+wide, narrow = (embedded.picture(plots.picture(each)) for each in (drawn, first_page.figure(found, stacked=True)))
+on_phone = f'<source media="(max-width: 600px)" srcset="{narrow}">'
+sheet = f'<picture>{on_phone}<img class="sheet" alt="{html.escape(alt)}" src="{wide}"></picture>'
+glue("first-figure", HTML(sheet), display=False)
+plt.close("all")
 strong = [re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(each)) for each in sentences]
 glue("first-sentences", HTML("".join(f"<p>{each}</p>" for each in strong)), display=False)
 glue("first-verdicts", verdict_table, display=False)

@@ -38,8 +38,8 @@ HALF = evidence.HALF
 P = profiles.get(profile, settings)
 
 # %%
-# TeD-Loc with another teacher, fewer training photos, another input size or encoder,
-# each beside the teacher that taught it, over the same seeds.
+# TeD-Loc with another teacher, fewer training photos, one subset's classes, another input
+# size or encoder, each beside the teacher that taught it, over the same seeds.
 variants, not_run = real_photos.to_be_had(real_photos.variants(P))
 found = runs.collect_named(real_photos.requests(variants))
 table, gaps = real_photos.against_teachers(variants, found)
@@ -73,9 +73,10 @@ Markdown(
 # ## The answer
 #
 # Each line is TeD-Loc less the teacher that taught it, on the same test photos. A tick is a seed. The profile itself is
-# blue. Encoders are compared with fewer photos, since each needs its own embeddings of all.
+# blue. Where one subset's classes stand alone, the model was trained on them alone and is tested on their photos.
+# Encoders are compared with fewer photos, since each needs its own embeddings of all.
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "TeD-Loc's MaxBoxAcc less its teacher's, in points with 95 % intervals: one panel each for teachers, numbers of training photos, input sizes and encoders; the profile itself in blue in every panel, a dotted line at zero."}}
+# %% tags=["remove-input"] mystnb={"image": {"alt": "TeD-Loc's MaxBoxAcc less its teacher's, in points with 95 % intervals: one panel each for teachers, numbers of training photos, classes, input sizes and encoders; the profile itself in blue in every panel, a dotted line at zero."}}
 real_photos.figure(variants, gaps)
 plt.show()
 

@@ -82,12 +82,12 @@
     table.classList.add("tedloc-sortable");
   }
 
-  /* On a phone a row of words becomes a card: each of its cells then says which column it is of. */
+  /* On a phone a row of words becomes a card under its first cell: the others then say which column they are of. */
   function label(table) {
     const names = headers(table.tHead).map(shown);
     for (const row of table.tBodies[0].rows) {
       [...row.cells].forEach((cell, column) => {
-        if (cell.tagName === "TD" && names[column]) cell.dataset.label = names[column];
+        if (column && cell.tagName === "TD" && names[column]) cell.dataset.label = names[column];
       });
     }
   }
@@ -105,6 +105,13 @@
   function start() {
     document.querySelectorAll(".tedloc-table table").forEach(prepare);
     document.querySelectorAll(".tedloc-table.words table").forEach((table) => table.tHead && label(table));
+    /* So do a page's own tables, which are of words, where two columns and more stand beside the first. */
+    document.querySelectorAll(".pst-scrollable-table-container > table.table").forEach((table) => {
+      if (!table.tHead || !table.tBodies[0] || table.tHead.rows[0].cells.length < 3) return;
+      table.parentElement.classList.add("tedloc-cards");
+      label(table);
+      table.querySelectorAll("td").forEach((cell) => cell.classList.toggle("nothing", shown(cell) === "\u2013"));
+    });
     const tables = [...document.querySelectorAll(".tedloc-table:has(> .tedloc-scroll)")];
     tables.forEach((about) => about.querySelector(".tedloc-scroll").addEventListener("scroll", () => look(about)));
     const all = () => tables.forEach(look);

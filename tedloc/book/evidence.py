@@ -48,11 +48,11 @@ def by_world(found: Difference) -> str:
 
 
 def told(found: Difference) -> str:
-    """Mean, interval and what it is over: ``+2.1 points, 95 % interval +0.5 to +3.6; by world +2.0, +2.1``."""
+    """Mean, interval, and what each seed gives: ``+2.1 points, 95 % interval +0.5 to +3.6; by seed +2.0, +2.1``."""
     text = f"{_signed(found.mean)} points, 95 % interval {_signed(found.low)} to {_signed(found.high)}"
     if len(found.worlds) > 1:
-        return f"{text}; by world {by_world(found)}"
-    return f"{text} over the images of the one world {next(iter(found.worlds))}, which decides nothing of others"
+        return f"{text}; by seed {by_world(found)}"
+    return f"{text} over the images of seed {next(iter(found.worlds))} alone, which decides nothing of others"
 
 
 def _signed(value: float) -> str:
@@ -212,7 +212,7 @@ def verdicts(profile: Profile, found: Sequence[Judged], caption: str = "") -> Ta
     for each, (holds, p) in zip(found, decided, strict=True):
         evidence = each.evidence
         if not np.isnan(p):
-            evidence += f"; {p_value(p)}, corrected for {tested} claims"
+            evidence += f"; {p_value(p)}, corrected for {report.plural(tested, 'claim')}"
         holds = holds if each.claim.images else each.holds
         shown.append(
             Verdict(

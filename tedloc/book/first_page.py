@@ -42,11 +42,15 @@ def best(results: Mapping[str, Any], metric: str = "MaxBoxAcc") -> dict[str, dic
     return {role: {"method": some[0]["method"], **some[0]["metrics"][metric]} for role, some in ranked.items() if some}
 
 
-def figure(found: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """MaxBoxAcc of each role, a panel a kind of images; a bar is one standard deviation over worlds or seeds."""
+def figure(found: Mapping[str, Mapping[str, Any]], stacked: bool = False) -> Figure:
+    """MaxBoxAcc of each role, a panel a kind of images; a bar is one standard deviation over worlds or seeds.
+
+    stacked: one panel below the other, for a phone
+    """
     shown = at_hand(found)
-    drawn, axes = plt.subplots(1, len(shown), figsize=(8.6, 2.9), sharey=True, squeeze=False, layout="constrained")
-    for ax, (name, finding) in zip(axes[0], shown.items(), strict=True):
+    shape, size = ((len(shown), 1), (4.6, 4.8)) if stacked else ((1, len(shown)), (8.6, 2.9))
+    drawn, axes = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    for ax, (name, finding) in zip(axes.flat, shown.items(), strict=True):
         values = best(finding["results"])
         for place, role in enumerate(reversed(ROLES)):
             if role not in values:

@@ -60,9 +60,10 @@ def test_the_sentences_are_five_and_give_the_numbers_of_both_kinds_of_images():
     assert "2 of 2 on drawn birds" in told[3] and "0 of 2 on real photos" in told[3]  # the clock's claim is not counted
 
 
+@pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("found", [FOUND, {"aviary": FOUND["aviary"]}])
-def test_the_figure_has_a_panel_for_each_kind_of_images_at_hand(found):
-    figure = first_page.figure(found)
+def test_the_figure_has_a_panel_for_each_kind_of_images_at_hand(found, stacked):
+    figure = first_page.figure(found, stacked)
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == [first_page.KINDS[name] for name in found]
     assert "60 %  C2AM" in [text.get_text() for text in figure.axes[0].texts]
