@@ -70,7 +70,7 @@ def test_a_claim_is_taken_from_the_file_and_shown_with_its_source_and_what_it_is
     (told,) = shown(evidence.judge("over-cam", evidence.difference(good, bad), "MaxBoxAcc: "))
     assert told["id"] == "over-cam" and told["holds"] is True
     assert told["about"] == "aviary, synthetic images; 5 worlds (1, 2, 3, 4, 5)"
-    assert told["evidence"].startswith("MaxBoxAcc: +") and "by world" in told["evidence"] and "; p " in told["evidence"]
+    assert told["evidence"].startswith("MaxBoxAcc: +") and "by seed" in told["evidence"] and "; p " in told["evidence"]
     page = evidence.verdicts(AVIARY, [evidence.judge("over-cam", evidence.difference(good, bad))]).to_markdown()
     assert paper.claim("over-cam").text in page and paper.OWN in page
     with pytest.raises(UserError, match="claim"):
@@ -91,7 +91,7 @@ def test_the_claims_of_a_chapter_are_decided_together_and_no_others(good, bad):
 def test_one_world_decides_nothing_and_says_so(good, bad):
     (told,) = shown(evidence.judge("over-cam", evidence.difference({0: good[1]}, {0: bad[1]})))
     assert told["holds"] is None and "1 world (0)" in told["about"]
-    assert "over the images of the one world 0, which decides nothing of others" in told["evidence"]
+    assert "over the images of seed 0 alone, which decides nothing of others" in told["evidence"]
     assert "p " not in told["evidence"].partition("others")[2]
 
 

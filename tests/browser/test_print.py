@@ -4,6 +4,7 @@ import pytest
 
 from tests.browser import conftest
 
+pytestmark = pytest.mark.skipif(conftest.BROWSER != "chromium", reason="only Chromium shows a test how it prints")
 SHEET = 680  # CSS pixels between the margins of A4
 ASIDE = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, footer, nav, .headerlink, .copybtn"
 ON_PAPER = """(aside) => {
@@ -29,8 +30,6 @@ def test_on_paper_a_page_is_its_text_and_nothing_is_cut(open_page, page_name):
 
 
 def test_a_page_read_in_the_dark_is_printed_in_the_light(open_page):
-    if conftest.BROWSER != "chromium":
-        pytest.skip("only Chromium prints to a file for a test")
     page = open_page("limits.html", scheme="dark").page
     page.evaluate(
         "() => addEventListener('beforeprint', () => { window.printed = document.documentElement.dataset.theme; })"
