@@ -82,12 +82,14 @@
     table.classList.add("tedloc-sortable");
   }
 
-  /* On a phone a row of words becomes a card under its first cell: the others then say which column they are of. */
+  /* On a phone a row of words becomes a card under its first cell: the others then say which column they are of, and
+     those that say little stand side by side. */
   function label(table) {
     const names = headers(table.tHead).map(shown);
     for (const row of table.tBodies[0].rows) {
       [...row.cells].forEach((cell, column) => {
         if (column && cell.tagName === "TD" && names[column]) cell.dataset.label = names[column];
+        cell.classList.toggle("short", column > 0 && shown(cell).length < 13);
       });
     }
   }

@@ -152,6 +152,9 @@ class HeadCAM(Method):
     def preprocessing(self) -> Preprocessing:
         return self.head.preprocessing
 
+    def modules(self) -> dict[str, nn.Module]:
+        return {"network": self.head.net}
+
     @torch.inference_mode()
     def localize(self, split: str, index: np.ndarray) -> dict[str, Route]:
         feature, scores = self.head.forward(self.photos(split, index))

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from tedloc import paths
+from tedloc import paths, profiles
 from tedloc.backbones import encoders
 from tedloc.backbones.encoders import (
     LITES,
@@ -23,9 +23,11 @@ from tedloc.backbones.encoders import (
     timm_model,
 )
 from tedloc.backbones.preprocessing import Preprocessing
+from tedloc.cost.complexity import count_parameters
 from tedloc.data import ilsvrc
 from tedloc.data.files import FileImages
 from tedloc.errors import UserError
+from tedloc.methods import create
 from tedloc.methods.head_cam import HeadCam, imagenet_indices
 
 VIT = "timm/vit_tiny_patch16_224"
@@ -338,6 +340,12 @@ def test_logits_are_the_mean_of_the_class_maps_and_match_the_network():
     maps = cam.maps(features, torch.tensor([2, 0, 1]))
     assert torch.allclose(maps.amin((1, 2)), torch.zeros(3)) and torch.allclose(maps.amax((1, 2)), torch.ones(3))
     assert maps[0].flatten().argmax() == raw[0, 2].flatten().argmax()
+
+
+def test_the_classifier_of_the_head_counts_as_what_inference_runs():
+    method = create("head-cam", profiles.get("imagenette-small"))
+    method.__dict__["head"] = HeadCam("efficientnet-lite0", classes(["n01443537"]), weights="random")
+    assert count_parameters(*method.modules().values()) == 4_652_008  # of the whole ImageNet classifier
 
 
 def test_a_flat_cam_is_zero():
