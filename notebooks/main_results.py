@@ -34,10 +34,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
-from tedloc import paper, plots, profiles, runs, tune
-from tedloc.book import compared, evidence, findings, localized, report
+from tedloc import paper, paths, plots, profiles, runs, tune
+from tedloc.book import compared, embedded, evidence, findings, localized, report
 from tedloc.data import open_data
 from tedloc.runs import kept as kept_runs
 
@@ -415,7 +415,15 @@ if OURS in columns:
     plots.grid_of_localizations(panels, [name.replace(" (", "\n(") for name in columns], names, cell=1.65)
     plt.show()
 else:
-    display(Markdown("*The photos are not on this machine and may not come with the book, so no examples are shown.*"))
+    stored = paths.book() / "_static" / "maps-of-photos.jpg"
+    there = P.name == "imagenette-small" and stored.exists()
+    said = "The photos are not on this machine and may not come with the book"
+    alt = "Score maps of three test photos, each with its true box dashed and the box of CAM, the teacher and TeD-Loc."
+    display(
+        Markdown(f"*{said}{', so no' if not there else '. Maps and boxes may: those of fewer'} examples are shown.*")
+    )
+    if there:
+        display(HTML(f'<img class="sheet" alt="{alt}" src="{embedded.picture(stored.read_bytes())}">'))
 
 # %% [markdown]
 # ## How training went

@@ -12,7 +12,7 @@
 order (those that read others last) and says what is left; it skips those whose result is current, so that after a kill
 it goes on. ``build`` renders ``book/`` with Jupyter Book and prints the path of the first page. ``make book`` does
 both. ``record`` keeps what the executed chapters found as ``tedloc/results/PROFILE.json`` and renews the README's
-tables from it; ``readme`` does only the latter. ``picture`` draws the README's picture from finished runs.
+tables from it; ``readme`` does only the latter. ``picture`` draws the README's pictures from finished runs.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from typing import Any
 
 from tedloc import paths, profiles
 from tedloc.book import archive, chapters, findings, progress, readme
+from tedloc.data import at_hand
 from tedloc.errors import UserError, choose, command
 from tedloc.runs import kept
 from tedloc.training import devices
@@ -188,7 +189,11 @@ def _remove_stale(html: Path) -> None:
 def keep(what: str) -> None:
     """Write what lies in the repository though it is computed: ``record``, ``readme``, ``picture``; see above."""
     if what == "picture":
-        print(f"drew {readme.picture()}")
+        for profile in readme.PICTURES:
+            there = at_hand(profiles.get(profile).data)
+            print(
+                f"drew {readme.picture(profile)}" if there else f"{profile}: its photos are not here; its picture stays"
+            )
         return
     for name in findings.record() if what == "record" else ():
         print(f"stored {chapters.RESULTS / name}.json")
@@ -226,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verbs.add_parser("build", help="render the pages")
     verbs.add_parser("record", help="keep what the executed chapters found as tedloc/results/PROFILE.json")
     verbs.add_parser("readme", help="renew the README's tables from the stored results")
-    verbs.add_parser("picture", help="draw the README's picture from finished runs")
+    verbs.add_parser("picture", help="draw the README's pictures from finished runs")
     chosen = parser.parse_args(arguments)
     if chosen.verb == "build":
         print(f"The book is ready; open {build()}")

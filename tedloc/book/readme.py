@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 from tedloc import paths, plots, profiles, runs
 from tedloc.book import compared, findings, localized, report
 from tedloc.cost import measured, plan
-from tedloc.data import open_data
+from tedloc.data import ImageSet, open_data
 from tedloc.errors import UserError
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
@@ -27,7 +28,10 @@ ROLES = {
     "compared": "best of the other methods",
     "image unseen": "best box that sees no image",
 }
-PICTURE = Path("_static", "localizations.jpg")  # below book/
+PICTURES = {  # profile -> its picture, below book/
+    "aviary": Path("_static", "localizations.jpg"),
+    "imagenette-small": Path("_static", "maps-of-photos.jpg"),
+}
 
 
 def _best(results: Mapping[str, Any], role: str, metric: str) -> str:
@@ -146,11 +150,21 @@ def write() -> Path:
     return readme
 
 
-def picture(profile: str = "aviary") -> Path:
-    """Draw the README's picture: test images with the maps and boxes of CAM, the teacher and TeD-Loc.
+def panels(
+    shown: Mapping[str, localized.Localized], images: ImageSet, index: int, with_image: bool
+) -> list[dict[str, Any]]:
+    """One row of the picture: the image and each method's map and box over it, or these over white."""
+    found, plain = [each.panel(index) for each in shown.values()], images.picture(index)
+    if with_image:
+        return [{"image": plain, "gt_boxes": images.boxes[index]}, *found]
+    return [panel | {"image": np.full_like(plain, 255)} for panel in found]
+
+
+def picture(profile: str) -> Path:
+    """Draw the README's picture of a profile: test images with the maps and boxes of CAM, the teacher and TeD-Loc.
 
     The images are those at the quartiles of TeD-Loc's own IoU among the images whose maps a run keeps. Runs that are
-    missing are computed first.
+    missing are computed first. Photos, whose terms do not let them travel, are left out: maps and boxes alone remain.
     """
     matplotlib.use("Agg")
     plots.use_style()
@@ -165,12 +179,10 @@ def picture(profile: str = "aviary") -> Path:
         label: localized.Localized(found[label][0], row.route_of(found[label][0]), images, grid)
         for label, row in wanted.items()
     }
-    panels = [
-        [{"image": images.picture(i), "gt_boxes": images.boxes[i]}, *(each.panel(i) for each in shown.values())]
-        for i in shown["TeD-Loc"].by_iou(5)[1:4]
-    ]
-    figure = plots.grid_of_localizations(panels, ["image", *(name.replace(" (", "\n(") for name in wanted)])
-    target = paths.book() / PICTURE
+    rows = [panels(shown, images, i, chosen.synthetic) for i in shown["TeD-Loc"].by_iou(5)[1:4]]
+    columns = ["image"] * chosen.synthetic + [name.replace(" (", "\n(") for name in wanted]
+    figure = plots.grid_of_localizations(rows, columns)
+    target = paths.book() / PICTURES[profile]
     with paths.replacing(target) as scratch:
         figure.savefig(scratch, dpi=130, pil_kwargs={"quality": 88, "optimize": True})
     return target

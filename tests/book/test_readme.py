@@ -5,7 +5,9 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -63,12 +65,25 @@ def test_markers_that_are_gone_are_missed():
     )
 
 
-def test_the_picture_is_there_and_light():
-    (link,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
-    assert ROOT / link == ROOT / "book" / readme.PICTURE
-    assert (ROOT / link).stat().st_size < 300_000
-    with Image.open(ROOT / link) as picture:
-        assert picture.width >= 700
+def test_the_pictures_are_there_and_light():
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    assert [ROOT / link for link in links] == [ROOT / "book" / file for file in readme.PICTURES.values()]
+    for link in links:
+        assert (ROOT / link).stat().st_size < 300_000
+        with Image.open(ROOT / link) as picture:
+            assert picture.width >= 600
+
+
+def test_a_picture_of_photos_holds_none_of_their_pixels():
+    photo, box = np.random.default_rng(0).integers(0, 200, (6, 8, 3), dtype=np.uint8), [[1, 1, 4, 4]]
+    images = SimpleNamespace(picture=lambda index: photo, boxes=[box])
+    shown = {
+        name: SimpleNamespace(panel=lambda index: {"image": photo, "gt_boxes": box}) for name in ("CAM", "TeD-Loc")
+    }
+    here, elsewhere = (readme.panels(shown, images, 0, with_image) for with_image in (True, False))
+    assert len(here) == 3 and all(panel["image"] is photo for panel in here)
+    assert len(elsewhere) == 2 and all((panel["image"] == 255).all() for panel in elsewhere)
+    assert all(panel["image"].shape == photo.shape and panel["gt_boxes"] == box for panel in elsewhere)
 
 
 def test_links_lead_somewhere():
