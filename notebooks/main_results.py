@@ -96,8 +96,12 @@ origin = (
 seconds = np.mean([run.metrics["provenance"]["seconds"]["fit"] for run in found[OURS]])
 tuned_on = "of the aviary" if P.synthetic else "of these photos" if tune.is_recorded(P.name) else "of other images"
 record = "The next chapter" if P.name == "imagenette-small" else "The chapter on the compared methods"
-lacking = [row for row in rows if row.lacks]
-left_out = "".join(f" {row.label} needs weights that are not here: {row.lacks}." for row in lacking)
+lacking = {}
+for row in rows:
+    if row.lacks:
+        lacking.setdefault(row.lacks, []).append(row.label)
+left_out = "; ".join(f"{what}, for {', '.join(labels)}" for what, labels in lacking.items())
+left_out = f" Left out, since weights are not here: {left_out}." if lacking else ""
 Markdown(
     f"**What was run.** Profile `{P.name}`: {report.number(count, 0)} test images of "
     f"{classes} classes. {origin} TeD-Loc trains a decoder on the frozen encoder "
@@ -464,7 +468,9 @@ no_clip = (
     "CLIP's weights are not at hand in this profile. Beside the ImageNet classifier, which was trained on these classes "
     f"with far more photos: {evidence.told(classifies)}"
 )
-absent = sorted({row.paper_row for row in lacking if row.paper_row} - {row.paper_row for row in ran.values()})
+absent = sorted(
+    {row.paper_row for row in rows if row.lacks and row.paper_row} - {row.paper_row for row in ran.values()}
+)
 left_out = f"not run here: {', '.join(absent)}; " if absent else ""
 others = {label: meters[label] for label, row in ran.items() if row.paper_row not in (None, "TeD-Loc")}
 alone = [label for label in others if label not in everywhere]
