@@ -19,6 +19,7 @@ from tedloc.data import ImageSet, open_data
 from tedloc.errors import UserError
 
 METRICS = ("MaxBoxAcc", "Top-1 Loc")
+PLAIN = 225  # grey in place of a photo
 KINDS = {"aviary": "synthetic birds", "imagenette-small": "real photos", "cub": "CUB", "ilsvrc": "ILSVRC"}
 ROLES = {
     "ours": "TeD-Loc",
@@ -153,11 +154,11 @@ def write() -> Path:
 def panels(
     shown: Mapping[str, localized.Localized], images: ImageSet, index: int, with_image: bool
 ) -> list[dict[str, Any]]:
-    """One row of the picture: the image and each method's map and box over it, or these over white."""
+    """One row of the picture: the image and each method's map and box over it, or these over a plain ground."""
     found, plain = [each.panel(index) for each in shown.values()], images.picture(index)
     if with_image:
         return [{"image": plain, "gt_boxes": images.boxes[index]}, *found]
-    return [panel | {"image": np.full_like(plain, 255)} for panel in found]
+    return [panel | {"image": np.full_like(plain, PLAIN)} for panel in found]
 
 
 def picture(profile: str) -> Path:
@@ -179,9 +180,11 @@ def picture(profile: str) -> Path:
         label: localized.Localized(found[label][0], row.route_of(found[label][0]), images, grid)
         for label, row in wanted.items()
     }
-    rows = [panels(shown, images, i, chosen.synthetic) for i in shown["TeD-Loc"].by_iou(5)[1:4]]
+    at = shown["TeD-Loc"].by_iou(5)[1:4]
+    rows = [panels(shown, images, i, chosen.synthetic) for i in at]
     columns = ["image"] * chosen.synthetic + [name.replace(" (", "\n(") for name in wanted]
-    figure = plots.grid_of_localizations(rows, columns)
+    names = [] if chosen.synthetic else [images.class_names[images.labels[i]] for i in at]
+    figure = plots.grid_of_localizations(rows, columns, names)
     target = paths.book() / PICTURES[profile]
     with paths.replacing(target) as scratch:
         figure.savefig(scratch, dpi=130, pil_kwargs={"quality": 88, "optimize": True})

@@ -82,7 +82,7 @@ def test_a_picture_of_photos_holds_none_of_their_pixels():
     }
     here, elsewhere = (readme.panels(shown, images, 0, with_image) for with_image in (True, False))
     assert len(here) == 3 and all(panel["image"] is photo for panel in here)
-    assert len(elsewhere) == 2 and all((panel["image"] == 255).all() for panel in elsewhere)
+    assert len(elsewhere) == 2 and all((panel["image"] == readme.PLAIN).all() for panel in elsewhere)
     assert all(panel["image"].shape == photo.shape and panel["gt_boxes"] == box for panel in elsewhere)
 
 
