@@ -93,11 +93,22 @@ counted = dict.fromkeys(real_photos.WORDS.values(), 0)
 for each in {tuple(each.requests): each for each in variants}.values():
     said = table.loc[each.name, "TeD-Loc is"]
     counted[next(word for word in counted if said.startswith(word))] += 1
+spans = {}
+for each in variants:
+    for side, values in zip(("TeD-Loc", "its teacher"), real_photos.sides(each, found), strict=True):
+        reached = report.number(np.mean(evidence.values(values, HALF)))
+        spans.setdefault(each.group, {}).setdefault(side, set()).add(reached)
+changes = "; ".join(
+    f"by {group} "
+    + ", ".join(f"{side} {' to '.join(dict.fromkeys((min(some), max(some))))}" for side, some in by.items())
+    for group, by in spans.items()
+)
 Markdown(
     f"Of {sum(counted.values())} settings, each counted once, TeD-Loc is better than its teacher in "
     f"{counted['better']}, worse in {counted['worse']}, and in {counted['cannot be decided']} it cannot be decided. The gain "
     f"lies between {report.number(min(gap.mean for gap in gaps.values()), signed=True)} and "
-    f"{report.number(max(gap.mean for gap in gaps.values()), signed=True)} points."
+    f"{report.number(max(gap.mean for gap in gaps.values()), signed=True)} points. What each "
+    f"choice changes, in MaxBoxAcc: {changes}."
     + (f" Not run for this book: {'; '.join(each.name for each in not_run)}." if not_run else "")
 )
 
