@@ -38,8 +38,8 @@ HALF = evidence.HALF
 P = profiles.get(profile, settings)
 
 # %%
-# TeD-Loc with another teacher, fewer training photos, one subset's classes, another input
-# size or encoder, each beside the teacher that taught it, over the same seeds.
+# TeD-Loc with another teacher, fewer training photos, one subset's classes, another
+# input size or encoder, each beside the teacher that taught it, over the same seeds.
 variants, not_run = real_photos.to_be_had(real_photos.variants(P))
 found = runs.collect_named(real_photos.requests(variants))
 table, gaps = real_photos.against_teachers(variants, found)
