@@ -425,15 +425,14 @@ if OURS in columns:
     plots.grid_of_localizations(panels, [name.replace(" (", "\n(") for name in columns], names, cell=1.65)
     plt.show()
 else:
-    stored = paths.book() / "_static" / "maps-of-photos.jpg"
-    there = P.name == "imagenette-small" and stored.exists()
     said = "The photos are not on this machine and may not come with the book"
     alt = "Score maps of three test photos, each with its true box dashed and the box of CAM, the teacher and TeD-Loc."
-    display(
-        Markdown(f"*{said}{', so no' if not there else '. Maps and boxes may: those of fewer'} examples are shown.*")
-    )
-    if there:
+    stored = paths.book() / localized.PICTURES.get(P.name, "")
+    if stored.is_file():
+        display(Markdown(f"*{said}. Maps and boxes may: those of fewer examples are shown.*"))
         display(HTML(f'<img class="sheet" alt="{alt}" src="{embedded.picture(stored.read_bytes())}">'))
+    else:
+        display(Markdown(f"*{said}, so no examples are shown.*"))
 
 # %% [markdown]
 # ## How training went

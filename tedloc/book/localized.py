@@ -1,5 +1,6 @@
 """A finished run on a split as pictures show it: its maps, its boxes, and how right they are."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,11 @@ from tedloc.book import evidence, examples
 from tedloc.data import ImageSet
 from tedloc.metrics import boxes
 from tedloc.runs.run import Run
+
+PICTURES = {  # profile -> the picture of it that is kept, below book/; drawn by `python -m tedloc.book picture`
+    "aviary": Path("_static", "localizations.jpg"),
+    "imagenette-small": Path("_static", "maps-of-photos.jpg"),
+}
 
 
 class Localized:

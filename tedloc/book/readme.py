@@ -14,6 +14,7 @@ import numpy as np
 
 from tedloc import paths, plots, profiles, runs
 from tedloc.book import compared, findings, localized, report
+from tedloc.book.localized import PICTURES
 from tedloc.cost import measured, plan
 from tedloc.data import ImageSet, open_data
 from tedloc.errors import UserError
@@ -28,10 +29,6 @@ ROLES = {
     "plain": "CAM on the same encoder",
     "compared": "best of the other methods",
     "image unseen": "best box that sees no image",
-}
-PICTURES = {  # profile -> its picture, below book/
-    "aviary": Path("_static", "localizations.jpg"),
-    "imagenette-small": Path("_static", "maps-of-photos.jpg"),
 }
 
 

@@ -71,7 +71,7 @@ def test_the_pictures_are_there_and_light():
     for link in links:
         assert (ROOT / link).stat().st_size < 300_000
         with Image.open(ROOT / link) as picture:
-            assert picture.width >= 600
+            assert picture.width >= 700
 
 
 def test_a_picture_of_photos_holds_none_of_their_pixels():

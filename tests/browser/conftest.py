@@ -100,10 +100,8 @@ def browsers(book_html, tmp_path_factory) -> Iterator[Callable[[str, bool], obje
                 "ui.prefersReducedMotion": 1,
             }
             if touch:
-                preferences |= dict.fromkeys(
-                    ("ui.primaryPointerCapabilities", "ui.allPointerCapabilities"), 1
-                )  # coarse
-                preferences["dom.w3c_touch_events.enabled"] = 1
+                coarse = {"ui.primaryPointerCapabilities": 1, "ui.allPointerCapabilities": 1}
+                preferences |= coarse | {"dom.w3c_touch_events.enabled": 1}
             return started.firefox.launch(
                 channel="moz-firefox", executable_path=between, firefox_user_prefs=preferences, timeout=300_000
             )
